@@ -1,0 +1,442 @@
+"""What the heart awaits: clock, random, store, network. Nothing else, so that a simulator can drive it by hand.
+
+The heart (ingest, facade, delivery, identity) is `async` code that awaits only these Protocols and uses no asyncio
+primitive. Production implements them over asyncpg and aiohttp; the simulator over a memory store and a scheduler.
+"""
+
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol, TypeVar
+from uuid import UUID
+
+from router.domain.channel import Channel
+from router.domain.conversation import Contact, Conversation, Decision, Identity, Room
+from router.domain.job import Attempt, Breaker, DeadLetter, Event, EventState, Job, JobState, Result
+from router.domain.message import Alias, Content, Direction, Message, Part, Status
+
+T = TypeVar("T")
+
+
+class Clock(Protocol):
+    """Time of this process. Order and leases never hang on it: those use the store's own clock (Tx.now)."""
+
+    def now(self) -> datetime:
+        """Aware UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds; only differences mean anything."""
+        ...
+
+
+class Random(Protocol):
+    """Randomness, so that a seed replays a run."""
+
+    def bytes(self, count: int) -> bytes:
+        """`count` random bytes."""
+        ...
+
+    def fraction(self) -> float:
+        """In [0, 1)."""
+        ...
+
+
+class Tx(Protocol):
+    """One transaction. Reads marked *locks* hold their row until the end, so that what is decided from them stays
+    true; rows are locked in the order channel, conversation, message, job, lane."""
+
+    async def now(self) -> datetime:
+        """The store's clock, the same all through the transaction."""
+        ...
+
+    # events ------------------------------------------------------------------------------------------------
+    async def lock_channel(self, slug: str) -> bool:
+        """True: this transaction alone splits the channel until it ends. False: another one does."""
+        ...
+
+    async def waiting_events(self, slug: str, limit: int) -> Sequence[Event]:
+        """Events not split yet, by seq (lowest first), never "after the last": a late commit is still found.
+        Those that failed before (`tries` > 0) come one at a time: the list then holds only that one."""
+        ...
+
+    async def event(self, event_id: UUID, received_at: datetime) -> Event | None:
+        """One event with its bytes; None when its body has been dropped."""
+        ...
+
+    async def mark_split(self, event: Event, state: EventState, reason: str | None = None) -> None:
+        """The event is split. WAITING = a forward or a placement is still to come."""
+        ...
+
+    async def settle_event(self, event_id: UUID, received_at: datetime, state: EventState) -> None:
+        """What was WAITING after its split ends so."""
+        ...
+
+    async def backlog(self, slug: str) -> int:
+        """Events of the channel accepted but not split yet."""
+        ...
+
+    # messages ----------------------------------------------------------------------------------------------
+    async def known(self, slug: str, external_ids: Collection[str]) -> set[str]:
+        """Those of the provider's ids that have a message on this channel."""
+        ...
+
+    async def message(self, message_id: UUID) -> Message | None:
+        """Locks."""
+        ...
+
+    async def message_by_external(self, slug: str, external_id: str) -> Message | None:
+        """Locks."""
+        ...
+
+    async def message_by_source(self, source_id: str) -> Message | None:
+        """Locks. By Rocket.Chat's `_id`."""
+        ...
+
+    async def unclaimed(
+        self, conversation_id: UUID, direction: Direction, at: datetime, within: timedelta, *, key: str
+    ) -> Sequence[Message]:
+        """Messages of the conversation whose key is still missing (`key`: "source_id" or "external_id"), with sent_at
+        within the span of `at`, nearest first. Locks."""
+        ...
+
+    async def add_message(self, message: Message) -> Message:
+        """Insert with its keys; returns it with `seq`. Raises Conflict when a key is taken."""
+        ...
+
+    async def save_message(self, message: Message) -> None:
+        """Update; keys that are new are inserted too. Raises Conflict when a key is taken."""
+        ...
+
+    async def mark_handled(self, message_ids: Collection[UUID], at: datetime) -> None:
+        """Set handled_at where it is empty."""
+        ...
+
+    async def note_outcome(self, slug: str, external_id: str, status: Status, at: datetime) -> None:
+        """A status of a message that is not ours: Rocket.Chat's outcome, kept at its highest."""
+        ...
+
+    async def touch_statuses(self, slug: str, at: datetime) -> None:
+        """A status arrived on this address."""
+        ...
+
+    async def last_status_at(self, slug: str) -> datetime | None:
+        """When one last did."""
+        ...
+
+    # people ------------------------------------------------------------------------------------------------
+    async def erased_at(self, tenant: str, aliases: Sequence[Alias]) -> datetime | None:
+        """The latest tombstone on any of the addresses."""
+        ...
+
+    async def identities(self, tenant: str, aliases: Sequence[Alias]) -> Sequence[tuple[Alias, Identity]]:
+        """Which of the addresses are known, as what; in the order asked."""
+        ...
+
+    async def aliases(self, identity_id: UUID) -> Sequence[Alias]:
+        """All spellings of an identity, most recently seen first."""
+        ...
+
+    async def add_contact(self, contact: Contact, source: str) -> Contact:
+        """Insert with its tb_users row (`source` → ds_origem); returns it with user_id."""
+        ...
+
+    async def contact(self, contact_id: UUID) -> Contact | None:
+        """One contact."""
+        ...
+
+    async def contact_by_user(self, tenant: str, user_id: UUID) -> Contact | None:
+        """By tb_users.id_user."""
+        ...
+
+    async def save_contact(self, contact: Contact) -> None:
+        """Update."""
+        ...
+
+    async def add_identity(self, identity: Identity, aliases: Sequence[Alias]) -> None:
+        """Insert with its addresses. Raises Conflict when one is taken."""
+        ...
+
+    async def put_alias(self, identity: Identity, alias: Alias) -> None:
+        """Add, or refresh `value` and when it was seen. Raises Conflict when it belongs to another."""
+        ...
+
+    async def identity_of_contact(self, contact_id: UUID, kind: str) -> Identity | None:
+        """The most recently made identity of a contact on a kind."""
+        ...
+
+    async def identity(self, identity_id: UUID) -> Identity | None:
+        """One identity."""
+        ...
+
+    async def map_rocketchat_user(self, rc_user_id: str, user_id: UUID, canal: str) -> None:
+        """tb_rocketchat_user_mapping: insert, or refresh dt_ultima_sync."""
+        ...
+
+    async def user_of_rocketchat(self, rc_user_id: str) -> UUID | None:
+        """tb_rocketchat_user_mapping.id_user."""
+        ...
+
+    # conversations -----------------------------------------------------------------------------------------
+    async def open_conversation(self, slug: str, identity_id: UUID) -> Conversation | None:
+        """The open one, if any. Locks."""
+        ...
+
+    async def conversation(self, conversation_id: UUID) -> Conversation | None:
+        """Locks."""
+        ...
+
+    async def add_conversation(self, conversation: Conversation) -> None:
+        """Raises Conflict when another writer opened one first."""
+        ...
+
+    async def save_conversation(self, conversation: Conversation) -> None:
+        """Update."""
+        ...
+
+    async def idle_conversations(self, slug: str, before: datetime, limit: int) -> Sequence[UUID]:
+        """Open ones with nothing said since."""
+        ...
+
+    async def add_decision(self, decision: Decision) -> None:
+        """Insert."""
+        ...
+
+    async def flag_floor(self, kind: str) -> int:
+        """No decision may be made with flags older than this revision."""
+        ...
+
+    async def room(self, room_id: str) -> Room | None:
+        """A placed room. Locks."""
+        ...
+
+    async def save_room(self, room: Room) -> None:
+        """Insert or update."""
+        ...
+
+    # lanes -------------------------------------------------------------------------------------------------
+    async def add_job(self, job: Job) -> Job:
+        """Append to each of its lanes (their rows are locked: order is commit order); returns it with `seq`."""
+        ...
+
+    async def claim(self, lease_seconds: float) -> Job | None:
+        """Lease the next job that heads all its lanes, is due and whose gate is not shut (also one whose lease ran
+        out): state RUNNING, attempts and fence one higher, lease from the store's clock. None: nothing to do. The
+        returned job's `state` is what it was before the claim, so RUNNING = a lease ran out."""
+        ...
+
+    async def fenced(self, job: Job) -> Job:
+        """The job as it stands. Locks. Raises LeaseLost unless its fence is still the given one."""
+        ...
+
+    async def save_job(self, job: Job) -> None:
+        """Update (state, due_at, shares, path, …); a lane that is no longer in `lanes` is left."""
+        ...
+
+    async def finish_job(self, job: Job, state: JobState) -> None:
+        """DONE or DEAD: it leaves all its lanes, the next ones move up."""
+        ...
+
+    async def job_of_message(self, message_id: UUID) -> Job | None:
+        """The unfinished SEND of a message. Locks."""
+        ...
+
+    async def jobs_of_conversation(self, conversation_id: UUID) -> Sequence[Job]:
+        """Unfinished jobs in the conversation's lanes, by seq. Locks."""
+        ...
+
+    async def room_jobs(self, room_id: str) -> int:
+        """Unfinished PLACE jobs of a room: while there are any, its events queue behind them."""
+        ...
+
+    async def add_attempt(self, attempt: Attempt) -> None:
+        """Insert; committed before the request leaves."""
+        ...
+
+    async def end_attempt(self, attempt: Attempt) -> None:
+        """Write its outcome."""
+        ...
+
+    async def attempts(self, message_id: UUID) -> Sequence[Attempt]:
+        """By number."""
+        ...
+
+    async def add_dead_letter(self, letter: DeadLetter) -> None:
+        """Insert."""
+        ...
+
+    async def breaker(self, gate: str) -> Breaker:
+        """As it stands (a closed one when there is none). Locks."""
+        ...
+
+    async def save_breaker(self, breaker: Breaker) -> None:
+        """Insert or update."""
+        ...
+
+    async def gate_open(self, gate: str) -> bool:
+        """False while the breaker of the gate is tripped. Reads only."""
+        ...
+
+
+class Store(Protocol):
+    """PostgreSQL in production, a memory twin in simulation; both pass tests/contract/test_store.py."""
+
+    async def accept(self, event: Event) -> bool:
+        """Store one event durably. False: this body is known on this channel (nothing was added)."""
+        ...
+
+    async def transact(self, work: Callable[[Tx], Awaitable[T]], *, tenant: str | None = None) -> T:
+        """Run `work` in one transaction and commit. Conflict, a deadlock or a serialisation failure runs it again
+        (a few times), so it must build its result anew each time. With `tenant`, row-level security shows and takes
+        only that tenant's rows."""
+        ...
+
+
+# the edges -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An HTTP request as it goes to Rocket.Chat. `raw_path` is appended to the endpoint's own path."""
+
+    method: str
+    raw_path: bytes
+    query: bytes
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What an adapter saw in a body. `malformed`: not the provider's shape at all; kept, counted, never an error."""
+
+    parts: tuple[Part, ...]
+    malformed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """The right to send one message on one path. Minted in the transaction that wrote the attempt; a transport
+    refuses it on another path or after `expires` (monotonic seconds of the minting process)."""
+
+    message_id: UUID
+    path: str
+    pin_version: int
+    expires: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outbound:
+    """A message ready to leave. `callback_data` comes back in the provider's statuses; `source_id` is the `_id`
+    Rocket.Chat is to use."""
+
+    channel: Channel
+    to: tuple[Alias, ...]
+    content: Content
+    callback_data: str
+    room_id: str | None = None
+    source_id: str | None = None
+
+
+class Kind(Protocol):
+    """The native edge of one channel kind: pure translation, no network."""
+
+    name: str
+
+    def handshake(self, channel: Channel, query: Mapping[str, str]) -> str | None:
+        """The provider's verification GET: the text to echo, or None to refuse."""
+        ...
+
+    def verify(self, channel: Channel, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
+        """The provider's signature over the raw bytes, in constant time."""
+        ...
+
+    def parse(self, channel: Channel, body: bytes) -> Parsed:
+        """Total: never raises; what it does not know is PartType.OTHER."""
+        ...
+
+    def divide(self, body: bytes, keep: Collection[str]) -> bytes:
+        """The same envelope holding only the parts whose `ref` is in `keep`."""
+        ...
+
+    def resign(
+        self, channel: Channel, headers: Sequence[tuple[bytes, bytes]], body: bytes
+    ) -> tuple[tuple[bytes, bytes], ...]:
+        """The same headers with every signature made anew over `body`."""
+        ...
+
+    def addresses(self, channel: Channel, to: str) -> tuple[Alias, ...]:
+        """How a caller's `to` is looked up and written to. Raises Rejected when it is no address of this kind."""
+        ...
+
+
+class Sender(Protocol):
+    """One way out. Implementations translate every failure into a Result and raise nothing."""
+
+    idempotent: bool
+    """True when sending again with the same id cannot make a second message."""
+
+    async def send(self, permit: Permit, outbound: Outbound) -> Result:
+        """Refuses (Outcome.RETRY, code "permit") a permit of another path or one that has run out."""
+        ...
+
+
+class Forwarder(Protocol):
+    """Gives an event to Rocket.Chat."""
+
+    async def forward(self, channel: Channel, request: Request) -> Result:
+        """OK on 2xx. Never raises."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RoomMessage:
+    """A message as Rocket.Chat reports it. `by_agent` False = the visitor."""
+
+    source_id: str
+    by_agent: bool
+    author_id: str | None
+    content: Content
+    sent_at: datetime | None
+    edited: bool = False
+    closing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RoomEvent:
+    """One call of Rocket.Chat's webhooks. `type`: message, start, queued, taken, forwarded, close, edit, lead,
+    offline, unknown. `channel` is set by the flat form only (a slug or a kind)."""
+
+    type: str
+    room_id: str | None
+    visitor_id: str | None = None
+    visitor_aliases: tuple[Alias, ...] = ()  # scope and tenant filled in once the channel is known
+    visitor_name: str | None = None
+    messages: tuple[RoomMessage, ...] = ()
+    channel: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RoomInfo:
+    """What rooms.info says of a livechat room."""
+
+    room_id: str
+    source_type: str | None
+    source_id: str | None
+    visitor_id: str | None = None
+    visitor_token_digest: str | None = None
+    visitor_phones: tuple[str, ...] = ()
+    visitor_name: str | None = None
+    open: bool = True
+
+
+class RocketChat(Protocol):
+    """Rocket.Chat's REST, as far as the heart needs it."""
+
+    async def room_info(self, room_id: str) -> tuple[Result, RoomInfo | None]:
+        """None with Outcome.PERMANENT: there is no such room."""
+        ...
+
+    async def close_room(self, room_id: str, note: str) -> Result:
+        """OK also when it was closed already."""
+        ...
