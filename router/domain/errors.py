@@ -4,6 +4,8 @@ FigueiraError
 ├── Rejected          a caller asked for what cannot be (carries an HTTP status and a stable code)
 ├── Conflict          two writers met; the transaction is run again
 ├── StaleFlags        this process' flags are older than flag_floor(kind); refresh, then again
+├── Unavailable       the database cannot be reached
+├── StoreError        the database refuses a statement: another tenant's row, or a defect of ours
 └── LeaseLost         another worker holds the job now; forget what you were about to write
 
 Wrong configuration (`ConfigurationError`) stands outside on purpose: nothing may swallow it.
@@ -36,6 +38,14 @@ class StaleFlags(FigueiraError):
 
 class LeaseLost(FigueiraError):
     """The lease on this job has gone to another worker."""
+
+
+class Unavailable(FigueiraError):
+    """The database cannot be reached."""
+
+
+class StoreError(FigueiraError):
+    """The database refused a statement."""
 
 
 class ConfigurationError(Exception):

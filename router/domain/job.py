@@ -94,6 +94,7 @@ class Job:
     attempts: int = 0
     fence: int = 0
     lease_until: datetime | None = None
+    uncertain: bool = False  # an earlier try may have arrived: the job stays with its path for ever
     error: str | None = None
     seq: int = 0
 

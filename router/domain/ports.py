@@ -42,6 +42,15 @@ class Random(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer kept for a repeated request: SHA-256 of the request body, HTTP status, JSON body."""
+
+    digest: bytes
+    status: int
+    body: Mapping[str, object]
+
+
 class Tx(Protocol):
     """One transaction. Reads marked *locks* hold their row until the end, so that what is decided from them stays
     true; rows are locked in the order channel, conversation, message, job, lane."""
@@ -69,7 +78,7 @@ class Tx(Protocol):
         ...
 
     async def settle_event(self, event_id: UUID, received_at: datetime, state: EventState) -> None:
-        """What was WAITING after its split ends so."""
+        """What was WAITING after its split ends so; one that is DEAD stays DEAD unless it is replayed."""
         ...
 
     async def backlog(self, slug: str) -> int:
@@ -81,8 +90,8 @@ class Tx(Protocol):
         """Those of the provider's ids that have a message on this channel."""
         ...
 
-    async def message(self, message_id: UUID) -> Message | None:
-        """Locks."""
+    async def message(self, message_id: UUID, *, lock: bool = True) -> Message | None:
+        """Locks, unless told not to."""
         ...
 
     async def message_by_external(self, slug: str, external_id: str) -> Message | None:
@@ -182,8 +191,8 @@ class Tx(Protocol):
         """The open one, if any. Locks."""
         ...
 
-    async def conversation(self, conversation_id: UUID) -> Conversation | None:
-        """Locks."""
+    async def conversation(self, conversation_id: UUID, *, lock: bool = True) -> Conversation | None:
+        """Locks, unless told not to."""
         ...
 
     async def add_conversation(self, conversation: Conversation) -> None:
@@ -242,7 +251,11 @@ class Tx(Protocol):
         ...
 
     async def jobs_of_conversation(self, conversation_id: UUID) -> Sequence[Job]:
-        """Unfinished jobs in the conversation's lanes, by seq. Locks."""
+        """Unfinished jobs in the conversation's lanes, by seq. Does not lock: `fenced` each before changing it."""
+        ...
+
+    async def open_jobs(self, event_id: UUID) -> int:
+        """Unfinished jobs that carry parts of the event."""
         ...
 
     async def room_jobs(self, room_id: str) -> int:
@@ -265,16 +278,20 @@ class Tx(Protocol):
         """Insert."""
         ...
 
-    async def breaker(self, gate: str) -> Breaker:
-        """As it stands (a closed one when there is none). Locks."""
+    async def breaker(self, gate: str, *, lock: bool = True) -> Breaker:
+        """As it stands (a closed one when there is none). Locks, unless told not to."""
         ...
 
     async def save_breaker(self, breaker: Breaker) -> None:
         """Insert or update."""
         ...
 
-    async def gate_open(self, gate: str) -> bool:
-        """False while the breaker of the gate is tripped. Reads only."""
+    async def answered(self, key_id: str, idempotency_key: str) -> Answer | None:
+        """What was answered to this key's request within the last 48 hours."""
+        ...
+
+    async def remember(self, key_id: str, idempotency_key: str, answer: Answer) -> None:
+        """Keep an answer. Raises Conflict when another request with the key was first."""
         ...
 
 
@@ -285,6 +302,10 @@ class Store(Protocol):
         """Store one event durably. False: this body is known on this channel (nothing was added)."""
         ...
 
+    async def fail_split(self, event: Event, error: str) -> None:
+        """Splitting this event raised: tries + 1, and DEAD after three, so that it never stops its neighbours."""
+        ...
+
     async def transact(self, work: Callable[[Tx], Awaitable[T]], *, tenant: str | None = None) -> T:
         """Run `work` in one transaction and commit. Conflict, a deadlock or a serialisation failure runs it again
         (a few times), so it must build its result anew each time. With `tenant`, row-level security shows and takes
@@ -293,6 +314,10 @@ class Store(Protocol):
 
 
 # the edges -------------------------------------------------------------------------------------------------
+
+
+Fact = tuple[str, float, tuple[str, ...]]
+"""What happened, told to the meter after the commit: (metric, seconds or 1 for a counter, labels)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -428,6 +453,56 @@ class RoomInfo:
     visitor_phones: tuple[str, ...] = ()
     visitor_name: str | None = None
     open: bool = True
+
+
+class RoomWebhook(Protocol):
+    """Rocket.Chat's webhooks, read: pure translation, no network."""
+
+    def parse(self, body: bytes) -> Sequence[RoomEvent] | None:
+        """Total; None: not a body of Rocket.Chat's at all."""
+        ...
+
+    def aliases(self, channel: Channel, event: RoomEvent) -> tuple[Alias, ...]:
+        """How the visitor of an event is known on the channel, best key first; never empty."""
+        ...
+
+    def place(self, info: RoomInfo) -> str | None:
+        """The slug of the channel a room belongs to; None: no mapping for its source."""
+        ...
+
+
+class Meter(Protocol):
+    """router/metrics.py; called after the commit, never inside a transaction that may be run again."""
+
+    def record(self, facts: Sequence[Fact]) -> None:
+        """Metrics by their name without `figueira_`: counters grow by the value, histograms observe it."""
+        ...
+
+
+class Pins(Protocol):
+    """What ingest needs of the facade."""
+
+    async def refresh(self) -> None:
+        """Load newer flags."""
+        ...
+
+    async def open(
+        self, tx: Tx, channel: Channel, contact: Contact, identity: Identity, *, in_rocketchat: bool = False
+    ) -> tuple[Conversation, Decision]:
+        """Open and pin; `in_rocketchat`: it lives there already, nothing is decided."""
+        ...
+
+    async def close(self, tx: Tx, conversation: Conversation, by: str) -> Conversation:
+        """End the pin."""
+        ...
+
+
+class RoomIngest(Protocol):
+    """What delivery needs of ingest: apply the webhook event that waited for its room."""
+
+    async def placed(self, tx: Tx, job: Job, info: RoomInfo | None) -> Sequence[Fact] | None:
+        """Learn the room (when `info` is given) and apply; None: its source is not mapped, it waits on."""
+        ...
 
 
 class RocketChat(Protocol):

@@ -1,0 +1,1 @@
+"""What runs the product: images, dashboards, and the sandbox of stand-ins."""

@@ -1,0 +1,283 @@
+"""The Rocket.Chat stand-in: its WhatsApp app's endpoint, its agents, its omnichannel webhook.
+
+The app keeps a WhatsApp message once: a forward that is repeated is recorded as a forward, makes no second
+message and gets no second reply.
+"""
+
+import asyncio
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from aiohttp import web
+
+from deploy.sandbox.configuration import App, Configuration
+from deploy.sandbox.faults import Facts, Faults, Rule, acts, answered, respond
+from deploy.sandbox.graph import Graph, text_of
+from deploy.sandbox.posting import Post, Poster, signature
+from deploy.sandbox.record import Record, base64_text, encode
+from deploy.sandbox.replies import reply
+from deploy.sandbox.workspace import AGENTS, Document, Room, Workspace, author
+
+
+class RocketChat:
+    """What the workspace does when WhatsApp, an agent or the REST API speaks to it."""
+
+    def __init__(
+        self,
+        config: Configuration,
+        record: Record,
+        faults: Faults,
+        poster: Poster,
+        graph: Graph,
+        workspace: Workspace,
+    ) -> None:
+        self._config, self._record, self._faults = config, record, faults
+        self._poster, self._graph, self._workspace = poster, graph, workspace
+
+    async def app_endpoint(self, request: web.Request) -> web.StreamResponse:
+        """ANY /rocketchat/api/apps/public/{app}/{path}: what the router forwards."""
+        body = await request.read()
+        app_id = request.match_info["app"]
+        app = self._config.rocketchat.app.get(app_id, App())
+        values = list(_values(body))
+        messages = [message for value in values for message in _list(value, "messages")]
+        number_id = next((_number_id(value) for value in values), "")
+        senders = tuple(dict.fromkeys(_sender(message) for message in messages))
+        rule = self._faults.take(
+            "rocketchat.app", Facts(senders, "\n".join(map(text_of, messages)), number_id)
+        )
+        if rule is None or rule.fault != "down":
+            self._record_forward(request, body, app, values, rule)
+
+        async def act() -> web.Response:
+            challenge = request.query.get("hub.challenge")
+            if request.method == "GET" and challenge is not None:
+                return web.Response(text=challenge)
+            for value in values:
+                self._take_value(app_id, app, value)
+            return web.json_response({"success": True})
+
+        return await respond(request, rule, act, _refuse)
+
+    def say(
+        self, room: Room, user: Document, text: str, *, by: str, message_id: str | None = None
+    ) -> Document:
+        """Someone of the clinic writes in an open room: kept, sent to the customer, told to the webhook.
+
+        `by`: agent or api. The caller has made sure that `message_id` is new.
+        """
+        extra = {"_id": message_id} if message_id else {}
+        message = self._workspace.add_message(room, text, user, **extra)
+        room.document["waitingResponse"] = False
+        number_id = self._config.rocketchat.app.get(room.app, App()).phone_number_id
+        wamid = self._graph.send_for_rocketchat(number_id, room.wa_id, text)
+        self._record_message(room, message, by, wamid)
+        self._emit("Message", room, [message])
+        return message
+
+    def close(self, room: Room, user: Document, comment: str) -> None:
+        """Close an open room as an agent and tell the webhook, with all its messages."""
+        message = self._workspace.close(room, user, comment)
+        self._record_message(room, message, "close", None)
+        self._emit("LivechatSession", room, room.messages)
+
+    def take(self, room: Room, user: Document) -> None:
+        """An agent takes a room nobody serves yet."""
+        room.document["servedBy"] = {
+            "_id": user["_id"],
+            "username": user["username"],
+            "ts": room.document["lm"],
+        }
+        self._emit("LivechatSessionTaken", room, room.messages)
+
+    def agent(self) -> Document:
+        """The agent whose turn it is."""
+        agent_id = AGENTS[len(self._workspace.rooms) % len(AGENTS)][0]
+        return self._workspace.users[agent_id]
+
+    def _take_value(self, app_id: str, app: App, value: Mapping[str, Any]) -> None:
+        names = {
+            str(contact.get("wa_id") or contact.get("user_id")): str(
+                _object(contact, "profile").get("name") or ""
+            )
+            for contact in _list(value, "contacts")
+        }
+        for message in _list(value, "messages"):
+            sender = _sender(message)
+            if sender and self._workspace.first_time(app_id, message.get("id")):
+                self._take_message(app_id, app, sender, names.get(sender, ""), message)
+
+    def _take_message(self, app_id: str, app: App, wa_id: str, name: str, message: Mapping[str, Any]) -> None:
+        room = self._workspace.open_room(app_id, wa_id)
+        if room is None:
+            room = self._workspace.create_room(app_id, app.label, wa_id, name, None)
+            self._emit("LivechatSessionStart", room, [])
+            if self._config.rocketchat.agents:
+                self.take(room, self.agent())
+        text = text_of(message) or f"[{message.get('type', 'unknown')}]"
+        token = room.visitor["token"]
+        kept = self._workspace.add_message(room, text, room.visitor, token=token, alias=room.visitor["name"])
+        room.document["waitingResponse"] = True
+        self._record_message(room, kept, "visitor", str(message.get("id")))
+        self._emit("Message", room, [kept])
+        if self._config.rocketchat.agents:
+            self._poster.spawn(self._reply(room, text))
+
+    async def _reply(self, room: Room, text: str) -> None:
+        await asyncio.sleep(self._config.rocketchat.agent_delay_seconds)
+        if room.is_open:
+            user = self._workspace.users[room.document.get("servedBy", {"_id": AGENTS[0][0]})["_id"]]
+            self.say(room, user, reply(text, len(room.messages)), by="agent")
+
+    def _record_forward(
+        self, request: web.Request, body: bytes, app: App, values: list[Document], rule: Rule | None
+    ) -> None:
+        path, _, query = request.raw_path.partition("?")
+        given = request.headers.get("X-Hub-Signature-256", "")
+        self._record.add(
+            "forwards",
+            {
+                "app": request.match_info["app"],
+                "method": request.method,
+                "raw_path": path,
+                "raw_query": query,
+                "headers": [[_latin(name), _latin(value)] for name, value in request.raw_headers],
+                "body": base64_text(body),
+                "signature_ok": given == signature(app.app_secret, body) if app.app_secret else None,
+                "wamids": [message.get("id") for value in values for message in _list(value, "messages")],
+                "statuses": [
+                    [status.get("id"), status.get("status")]
+                    for value in values
+                    for status in _list(value, "statuses")
+                ],
+                "acted": acts(rule),
+                "answered": answered(rule),
+                "fault": rule.fault if rule else None,
+            },
+        )
+
+    def _record_message(self, room: Room, message: Document, by: str, wamid: str | None) -> None:
+        self._record.add(
+            "rocketchat",
+            {
+                "rid": room.rid,
+                "_id": message["_id"],
+                "app": room.app,
+                "wa_id": room.wa_id,
+                "by": by,
+                "username": message["u"]["username"],
+                "text": message["msg"],
+                "wamid": wamid,
+            },
+        )
+
+    def _emit(self, kind: str, room: Room, messages: list[Document]) -> None:
+        settings = self._config.rocketchat
+        if not settings.webhook_url:
+            return
+        headers = {"Content-Type": "application/json", "User-Agent": f"RocketChat/{settings.version}"}
+        if settings.webhook_token:
+            headers["X-RocketChat-Livechat-Token"] = settings.webhook_token
+        about = {"type": kind, "rid": room.rid, "messages": [message["_id"] for message in messages]}
+        body = encode(payload(kind, room, messages, self._workspace.users))
+        post = Post("omnichannel", settings.webhook_url, body, headers, about)
+        self._poster.spawn(self._post(post, room))
+
+    async def _post(self, post: Post, room: Room) -> None:
+        answer = await self._poster.post(post, self._config.rocketchat.retry)
+        if answer.status == 200 and answer.text:
+            # Rocket.Chat keeps what the CRM answered and echoes it in later events.
+            room.document["crmData"] = answer.text
+
+
+def payload(kind: str, room: Room, messages: list[Document], users: Mapping[str, Document]) -> Document:
+    """An omnichannel webhook as sendToCRM.ts builds it."""
+    document = room.document
+    served_by = document.get("servedBy")
+    body: Document = {
+        "_id": room.rid,
+        "label": document["fname"],
+        "createdAt": document["ts"],
+        "lastMessageAt": document["lm"],
+        "tags": [],
+        "customFields": {},
+        "visitor": {
+            **room.visitor,
+            "department": None,
+            "ip": None,
+            "os": None,
+            "browser": None,
+            "customFields": {},
+        },
+        "type": kind,
+        "messages": [_event_message(message, room) for message in messages],
+    }
+    if served_by:
+        user = users[served_by["_id"]]
+        body["agent"] = {**author(user), "email": [{"address": f"{user['username']}@clinica.example.com"}]}
+    if "crmData" in document:
+        body["crmData"] = document["crmData"]
+    if kind != "Message":
+        body["departmentId"] = None
+    if kind in {"LivechatSessionTaken", "LivechatSession"}:
+        body["servedBy"] = served_by
+    if kind == "LivechatSession":
+        body |= {key: document[key] for key in ("closedAt", "closedBy", "closer")}
+    return body
+
+
+def _event_message(message: Document, room: Room) -> Document:
+    shown = {
+        "_id": message["_id"],
+        "username": message["u"]["username"],
+        "msg": message["msg"],
+        "ts": message["ts"],
+        "rid": message["rid"],
+        "u": message["u"],
+        "_updatedAt": message["_updatedAt"],
+    }
+    if message["u"]["username"] != room.visitor["username"]:
+        shown["agentId"] = message["u"]["_id"]
+    if message.get("t") == "livechat-close":
+        shown["closingMessage"] = True
+    return shown
+
+
+def _refuse(rule: Rule) -> web.Response:
+    return web.json_response({"error": "Sandbox fault"}, status=rule.status)
+
+
+def _latin(raw: bytes) -> str:
+    return raw.decode("latin-1")
+
+
+def _values(body: bytes) -> Iterator[Document]:
+    """The value of each change of each entry of a Meta event; nothing for anything else."""
+    try:
+        event = json.loads(body)
+    except ValueError:
+        return
+    for entry in _list(event, "entry"):
+        for change in _list(entry, "changes"):
+            value = change.get("value")
+            if isinstance(value, dict):
+                yield value
+
+
+def _list(value: object, key: str) -> list[Document]:
+    found = value.get(key) if isinstance(value, dict) else None
+    return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+
+
+def _object(value: Mapping[str, Any], key: str) -> Document:
+    found = value.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def _number_id(value: Mapping[str, Any]) -> str:
+    return str(_object(value, "metadata").get("phone_number_id") or "")
+
+
+def _sender(message: Mapping[str, Any]) -> str:
+    return str(message.get("from") or message.get("from_user_id") or "")

@@ -1,0 +1,188 @@
+"""Which path? The pin, else the override, else the stage, else the last known good.
+
+A conversation is decided once, when it opens, and keeps its path until it ends or is moved. The decision is a row
+written in the same transaction as the pin, so that every pin can say by which rule and revision it was made.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from uuid import UUID
+
+from flags.ports import Context, FlagSource, Verdict
+from flags.stage import TRUTH, Path, Stage
+from router.domain.channel import Channel
+from router.domain.conversation import Contact, Conversation, Decision, Identity
+from router.domain.errors import LeaseLost, Rejected, StaleFlags
+from router.domain.ids import Ids
+from router.domain.job import (
+    ROCKETCHAT_GATE,
+    EventState,
+    Job,
+    JobKind,
+    JobState,
+    Outcome,
+    inbound_lane,
+    native_gate,
+    outbound_lane,
+)
+from router.domain.ports import Tx
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A path and why."""
+
+    path: Path
+    stage: Stage
+    rule: str
+    revision: int
+
+
+def choose(verdict: Verdict, *, rocketchat_open: bool, on_rocketchat_down: str) -> Choice:
+    """The path of a new conversation. Only a channel that says so leaves Rocket.Chat because it is down."""
+    path = TRUTH[verdict.stage].new
+    if path is Path.ROCKETCHAT and not rocketchat_open and on_rocketchat_down == "native":
+        return Choice(Path.NATIVE, verdict.stage, "rocketchat_down", verdict.revision)
+    return Choice(path, verdict.stage, verdict.rule, verdict.revision)
+
+
+def gate_of(path: Path, slug: str) -> str:
+    """The breaker a path's sends stand behind."""
+    return ROCKETCHAT_GATE if path is Path.ROCKETCHAT else native_gate(slug)
+
+
+class Facade:
+    """Makes and moves pins."""
+
+    def __init__(self, flags: FlagSource, ids: Ids) -> None:
+        self._flags = flags
+        self._ids = ids
+
+    async def refresh(self) -> None:
+        """Load newer flags; called when StaleFlags was raised."""
+        await self._flags.refresh()
+
+    async def decide(self, tx: Tx, channel: Channel, contact: Contact) -> Choice:
+        """Ask the flag. Raises StaleFlags when what this process has loaded is older than the kind's floor."""
+        if self._flags.revision < await tx.flag_floor(channel.kind):
+            raise StaleFlags
+        verdict = self._flags.evaluate(
+            Context(channel.kind, channel.tenant, channel.slug, contact.cohort, contact.contact_class)
+        )
+        return choose(
+            verdict,
+            rocketchat_open=not (await tx.breaker(ROCKETCHAT_GATE, lock=False)).is_open,
+            on_rocketchat_down=channel.on_rocketchat_down,
+        )
+
+    async def open(
+        self, tx: Tx, channel: Channel, contact: Contact, identity: Identity, *, in_rocketchat: bool = False
+    ) -> tuple[Conversation, Decision]:
+        """Open a conversation and pin it. Raises Conflict when another writer opened it first.
+
+        `in_rocketchat`: Rocket.Chat has it already (its webhook told us), so there is nothing to decide.
+        """
+        if in_rocketchat:
+            choice = Choice(Path.ROCKETCHAT, Stage.ROCKETCHAT, "base", self._flags.revision)
+            reason = "opened in Rocket.Chat"
+        else:
+            choice = await self.decide(tx, channel, contact)
+            reason = f"{choice.rule} said {choice.stage}"
+        now = await tx.now()
+        conversation = Conversation(
+            self._ids.new(), channel.tenant, channel.slug, channel.kind, identity.id, contact.id, choice.path, 1, now, now
+        )
+        await tx.add_conversation(conversation)
+        decision = self._decision(conversation, choice, reason, now)
+        await tx.add_decision(decision)
+        return conversation, decision
+
+    async def move(
+        self, tx: Tx, conversation: Conversation, path: Path, *, stage: Stage, revision: int, reason: str
+    ) -> Conversation:
+        """Move an open conversation: a new pin version, and every job that has not started changes lanes.
+
+        What has started stays where it is: a forward without an answer is Rocket.Chat's for ever, an attempt without
+        a result may have reached the customer.
+        """
+        if not conversation.open:
+            raise Rejected("conversation_closed", "only an open conversation can be moved", 409)
+        if conversation.path is path:
+            return conversation
+        now = await tx.now()
+        moved = replace(conversation, path=path, pin_version=conversation.pin_version + 1)
+        await tx.save_conversation(moved)
+        choice = Choice(path, stage, "move", revision)
+        await tx.add_decision(self._decision(moved, choice, reason, now))
+        for job in await tx.jobs_of_conversation(conversation.id):
+            await self._relane(tx, job, moved, now)
+        if path is Path.NATIVE and moved.room_id is not None:
+            await self.close_room(tx, moved, now)
+        return moved
+
+    async def close(self, tx: Tx, conversation: Conversation, by: str) -> Conversation:
+        """End the pin. On path rocketchat the room is closed too, unless that is where the close came from."""
+        if not conversation.open:
+            return conversation
+        now = await tx.now()
+        closed = replace(conversation, closed_at=now, closed_by=by)
+        await tx.save_conversation(closed)
+        if by != "rocketchat" and closed.path is Path.ROCKETCHAT and closed.room_id is not None:
+            await self.close_room(tx, closed, now)
+        return closed
+
+    async def close_room(self, tx: Tx, conversation: Conversation, now: datetime) -> None:
+        """Ask Rocket.Chat to close the conversation's room, after what is still to be sent into it."""
+        await tx.add_job(
+            Job(
+                self._ids.new(), conversation.tenant, conversation.channel, JobKind.CLOSE_ROOM,
+                (outbound_lane(conversation.id),), ROCKETCHAT_GATE, now, now,
+                conversation_id=conversation.id, room_id=conversation.room_id,
+            )
+        )  # fmt: skip
+
+    async def _relane(self, tx: Tx, job: Job, moved: Conversation, now: datetime) -> None:
+        """Messages are locked before their job, as everywhere; a job that was claimed meanwhile has started."""
+        try:
+            if job.kind is JobKind.FORWARD and moved.path is Path.NATIVE:
+                await self._take_from_forward(tx, job, moved, now)
+            elif job.kind is JobKind.SEND and job.message_id is not None:
+                await self._take_send(tx, job, job.message_id, moved, now)
+        except LeaseLost:
+            return
+
+    async def _take_send(self, tx: Tx, job: Job, message_id: UUID, moved: Conversation, now: datetime) -> None:
+        message = await tx.message(message_id)
+        job = await tx.fenced(job)
+        attempts = await tx.attempts(message_id)
+        if message is None or job.state is not JobState.READY or job.uncertain:
+            return
+        if any(attempt.outcome is not Outcome.RETRY for attempt in attempts):
+            return
+        gate = gate_of(moved.path, moved.channel)
+        await tx.save_job(replace(job, path=moved.path, pin_version=moved.pin_version, due_at=now, gate=gate))
+        await tx.save_message(replace(message, path=moved.path))
+
+    async def _take_from_forward(self, tx: Tx, job: Job, moved: Conversation, now: datetime) -> None:
+        taken = [share for share in job.shares if share.conversation_id == moved.id]
+        messages = [await tx.message(share.message_id) for share in taken if share.message_id is not None]
+        job = await tx.fenced(job)
+        if not taken or job.uncertain or job.state is not JobState.READY:
+            return
+        for message in messages:
+            if message is not None:
+                await tx.save_message(replace(message, path=Path.NATIVE, handled_at=now))
+        kept = tuple(share for share in job.shares if share.conversation_id != moved.id)
+        if kept:
+            lanes = tuple(name for name in job.lanes if name != inbound_lane(moved.id))
+            await tx.save_job(replace(job, shares=kept, whole=False, lanes=lanes))
+            return
+        await tx.finish_job(job, JobState.DONE)
+        if job.event_id is not None and job.event_at is not None and not await tx.open_jobs(job.event_id):
+            await tx.settle_event(job.event_id, job.event_at, EventState.HANDLED)
+
+    def _decision(self, conversation: Conversation, choice: Choice, reason: str, now: datetime) -> Decision:
+        return Decision(
+            self._ids.new(), conversation.tenant, conversation.id, choice.path, choice.stage, choice.rule,
+            choice.revision, reason, conversation.pin_version, now,
+        )  # fmt: skip

@@ -1,0 +1,282 @@
+"""What Rocket.Chat tells: its webhook names a room, never a channel.
+
+A room's channel is learned once (rooms.info, by a PLACE job) and kept; until then the room's events queue behind that
+job, in order, and nothing else waits for them. The webhook is at-least-once and lossy, so every message is looked up
+by its `_id` first, then claimed by content, and only then inserted.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from flags.stage import Path
+from router.domain.channel import Channel
+from router.domain.conversation import Contact, Conversation, Identity, Room
+from router.domain.ids import Ids
+from router.domain.job import ROCKETCHAT_GATE, Event, EventState, Job, JobKind, JobState, room_lane
+from router.domain.message import RANK, Alias, Author, Direction, Message, Status, advance
+from router.domain.ports import Fact, Pins, RoomEvent, RoomInfo, RoomMessage, RoomWebhook, Tx
+from router.identity import DS_ORIGEM, Resolver
+from router.ingest.statuses import CLAIM_SPAN, status_facts
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a room event belongs."""
+
+    channel: Channel
+    room: Room | None
+    event: Event
+    now: datetime
+
+
+class Rooms:
+    """Applies Rocket.Chat's webhook events. `bot_user_id`: its messages are ours, never a human turn."""
+
+    def __init__(
+        self, *, pins: Pins, resolver: Resolver, ids: Ids, channels: Mapping[str, Channel], webhook: RoomWebhook,
+        bot_user_id: str | None,
+    ) -> None:  # fmt: skip
+        self._pins = pins
+        self._resolver = resolver
+        self._ids = ids
+        self._channels = channels
+        self._webhook = webhook
+        self._bot_user_id = bot_user_id
+
+    async def split(self, tx: Tx, event: Event) -> list[Fact]:
+        """Apply the event, or queue it behind the placing of its room."""
+        heard = self._webhook.parse(event.body)
+        if heard is None:
+            await tx.mark_split(event, EventState.IGNORED, "malformed")
+            return [("events_total", 1, (event.channel, "rocketchat", "malformed"))]
+        facts: list[Fact] = []
+        state = EventState.IGNORED
+        for told in heard:
+            state = max(state, await self._take(tx, event, told, facts), key=_WEIGHT.__getitem__)
+        await tx.mark_split(event, state, "nothing_for_anybody" if state is EventState.IGNORED else None)
+        return facts
+
+    async def _take(self, tx: Tx, event: Event, told: RoomEvent, facts: list[Fact]) -> EventState:
+        now = await tx.now()
+        if told.channel is not None:
+            channel = self._flat_channel(told.channel)
+            if channel is None:
+                return EventState.IGNORED
+            facts += await self._flat(tx, _Place(channel, None, event, now), told)
+            return EventState.HANDLED
+        if told.room_id is None:
+            return EventState.IGNORED
+        room = await tx.room(told.room_id)
+        if room is None or await tx.room_jobs(told.room_id):
+            await tx.add_job(self._placing(event, told.room_id, now))
+            return EventState.WAITING
+        facts += await self._apply(tx, room, event, told)
+        return EventState.HANDLED
+
+    def _placing(self, event: Event, room_id: str, now: datetime) -> Job:
+        return Job(
+            self._ids.new(), event.tenant, event.channel, JobKind.PLACE, (room_lane(room_id),), ROCKETCHAT_GATE,
+            now, now, event_id=event.id, event_at=event.received_at, room_id=room_id,
+        )  # fmt: skip
+
+    async def placed(self, tx: Tx, job: Job, info: RoomInfo | None) -> Sequence[Fact] | None:
+        """Carry out a PLACE job: learn the room when `info` is given, then apply its event and end the job.
+
+        Returns None, and changes nothing, while the room's source has no channel.
+        """
+        if job.room_id is None or job.event_id is None or job.event_at is None:
+            raise ValueError("a PLACE job names a room and an event")
+        room = await tx.room(job.room_id) or await self._learn(tx, job.room_id, info)
+        if room is None:
+            return None
+        event = await tx.event(job.event_id, job.event_at)
+        facts: list[Fact] = []
+        for told in (self._webhook.parse(event.body) if event else None) or ():
+            if event is not None and told.room_id == job.room_id:
+                facts += await self._apply(tx, room, event, told)
+        await tx.finish_job(job, JobState.DONE)
+        if not await tx.open_jobs(job.event_id):
+            await tx.settle_event(job.event_id, job.event_at, EventState.HANDLED)
+        return facts
+
+    async def _learn(self, tx: Tx, room_id: str, info: RoomInfo | None) -> Room | None:
+        slug = self._webhook.place(info) if info is not None else None
+        channel = self._channels.get(slug) if slug is not None else None
+        if channel is None:
+            return None
+        room = Room(room_id, channel.tenant, channel.slug, None, await tx.now())
+        await tx.save_room(room)
+        return room
+
+    # a placed room -----------------------------------------------------------------------------------------
+
+    async def _apply(self, tx: Tx, room: Room, event: Event, told: RoomEvent) -> list[Fact]:
+        channel = self._channels.get(room.channel)
+        if channel is None:
+            return []
+        place = _Place(channel, room, event, await tx.now())
+        conversation = await self._conversation(tx, place, told)
+        facts: list[Fact] = []
+        for said in told.messages:
+            if said.closing:
+                continue
+            if conversation is None:
+                conversation = await self._open(tx, place, told, facts)
+            if conversation is None:
+                return facts  # said before the person was erased
+            facts += await self._message(tx, place, conversation, said)
+        if told.type == "close" and conversation is not None and conversation.room_id == room.id:
+            await self._pins.close(tx, conversation, "rocketchat")
+        return facts
+
+    async def _conversation(self, tx: Tx, place: _Place, told: RoomEvent) -> Conversation | None:
+        """The room's open conversation: the one it is linked to, else the visitor's; linked from now on."""
+        room = place.room
+        if room is not None and room.conversation_id is not None:
+            conversation = await tx.conversation(room.conversation_id)
+            if conversation is not None and conversation.open:
+                return conversation
+        aliases = self._webhook.aliases(place.channel, told)
+        for _, identity in await tx.identities(place.channel.tenant, aliases):
+            conversation = await tx.open_conversation(place.channel.slug, identity.id)
+            if conversation is not None:
+                return await self._link(tx, place, conversation, identity, aliases)
+        return None
+
+    async def _link(
+        self, tx: Tx, place: _Place, conversation: Conversation, identity: Identity, aliases: Sequence[Alias]
+    ) -> Conversation:
+        known = {alias for alias, _ in await tx.identities(place.channel.tenant, aliases)}
+        for alias in aliases:
+            if alias not in known:
+                await tx.put_alias(identity, alias)
+        if place.room is not None:
+            await tx.save_room(replace(place.room, conversation_id=conversation.id))
+            if conversation.room_id is None and conversation.path is Path.ROCKETCHAT:
+                conversation = replace(conversation, room_id=place.room.id)
+                await tx.save_conversation(conversation)
+        return conversation
+
+    async def _open(self, tx: Tx, place: _Place, told: RoomEvent, facts: list[Fact]) -> Conversation | None:
+        """Rocket.Chat speaks in a room that has no open conversation here: it lives there, so it is pinned there."""
+        aliases = self._webhook.aliases(place.channel, told)
+        person = await self._resolver.resolve(
+            tx, place.channel, aliases, name=told.visitor_name, said_at=_said_at(told, place), origin=Path.ROCKETCHAT
+        )
+        if person is None:
+            return None
+        if told.visitor_id is not None and person.contact.user_id is not None:
+            canal = DS_ORIGEM.get(place.channel.kind, place.channel.kind)
+            await tx.map_rocketchat_user(told.visitor_id, person.contact.user_id, canal)
+        return await self._pinned(tx, place, person.contact, person.identity, facts)
+
+    async def _pinned(
+        self, tx: Tx, place: _Place, contact: Contact, identity: Identity, facts: list[Fact]
+    ) -> Conversation:
+        conversation = await tx.open_conversation(place.channel.slug, identity.id)
+        if conversation is None:
+            conversation, decision = await self._pins.open(
+                tx, place.channel, contact, identity, in_rocketchat=True
+            )
+            labels = (place.channel.kind, decision.stage, decision.path, decision.rule)
+            facts.append(("decisions_total", 1, labels))
+        return await self._link(tx, place, conversation, identity, ())
+
+    # one message -------------------------------------------------------------------------------------------
+
+    async def _message(
+        self, tx: Tx, place: _Place, conversation: Conversation, said: RoomMessage
+    ) -> list[Fact]:
+        direction = Direction.OUTBOUND if said.by_agent else Direction.INBOUND
+        known = await tx.message_by_source(said.source_id)
+        if known is not None:
+            return await self._again(tx, place, known, said)
+        at = said.sent_at or place.now
+        rows = await tx.unclaimed(conversation.id, direction, at, CLAIM_SPAN, key="source_id")
+        same = [row for row in rows if row.content.digest() == said.content.digest()]
+        if same and same[0].path is Path.ROCKETCHAT:
+            await tx.save_message(replace(same[0], source_id=said.source_id, matched_by="digest"))
+            return []
+        row = self._row(place, conversation, said, direction, at)
+        await tx.add_message(row)
+        await tx.save_conversation(replace(conversation, last_at=place.now))
+        facts: list[Fact] = [("messages_total", 1, (row.kind, row.direction, row.path))]
+        if row.direction is Direction.OUTBOUND:
+            facts.append(("outcomes_total", 1, (row.kind, row.path, "sent")))
+            if conversation.path is Path.NATIVE:
+                facts.append(("stray_sends_total", 1, (row.kind,)))
+        return facts
+
+    def _row(
+        self, place: _Place, conversation: Conversation, said: RoomMessage, direction: Direction, at: datetime
+    ) -> Message:
+        inbound = direction is Direction.INBOUND
+        bot = said.author_id is not None and said.author_id == self._bot_user_id
+        agent = Author.BOT if bot else Author.HUMAN
+        return Message(
+            id=self._ids.new(), tenant=conversation.tenant, channel=conversation.channel, kind=conversation.kind,
+            conversation_id=conversation.id, direction=direction, author=Author.CONTACT if inbound else agent,
+            content=said.content, status=Status.RECEIVED if inbound else Status.SENT, path=Path.ROCKETCHAT,
+            created_at=place.now, sent_at=at, source_id=said.source_id, event_id=place.event.id,
+            handled_at=place.now if inbound else None,
+        )  # fmt: skip
+
+    async def _again(self, tx: Tx, place: _Place, known: Message, said: RoomMessage) -> list[Fact]:
+        """A message we have: edited, or our own send that Rocket.Chat reports as done."""
+        changed = replace(known, content=said.content) if said.edited else known
+        if known.direction is Direction.OUTBOUND and RANK[known.status] < RANK[Status.SENT]:
+            changed = replace(changed, status=advance(known.status, Status.SENT))
+        if changed == known:
+            return []
+        await tx.save_message(changed)
+        job = await tx.job_of_message(known.id)
+        if job is not None:
+            await tx.finish_job(job, JobState.DONE)
+        return status_facts(known, changed, place.now)
+
+    # the flat form -----------------------------------------------------------------------------------------
+
+    def _flat_channel(self, named: str) -> Channel | None:
+        """A slug, or a kind only one channel has."""
+        if named in self._channels:
+            return self._channels[named]
+        of_kind = [channel for channel in self._channels.values() if channel.kind == named]
+        return of_kind[0] if len(of_kind) == 1 else None
+
+    async def _flat(self, tx: Tx, place: _Place, told: RoomEvent) -> list[Fact]:
+        facts: list[Fact] = []
+        found = await self._flat_person(tx, place, told)
+        if found is None:
+            return facts
+        conversation = await self._pinned(tx, place, *found, facts)
+        for said in told.messages:
+            facts += await self._message(tx, place, conversation, said)
+        return facts
+
+    async def _flat_person(self, tx: Tx, place: _Place, told: RoomEvent) -> tuple[Contact, Identity] | None:
+        """`user.id` is Rocket.Chat's: mapped to a user of the clinic, else contact and user are made."""
+        tenant, kind = place.channel.tenant, place.channel.kind
+        user_id = await tx.user_of_rocketchat(told.visitor_id) if told.visitor_id else None
+        contact = await tx.contact_by_user(tenant, user_id) if user_id is not None else None
+        if contact is not None:
+            identity = await tx.identity_of_contact(contact.id, kind)
+            if identity is not None:
+                return contact, identity
+        aliases = self._webhook.aliases(place.channel, told)
+        person = await self._resolver.resolve(
+            tx, place.channel, aliases, name=told.visitor_name, said_at=_said_at(told, place), origin=Path.ROCKETCHAT
+        )
+        if person is None:
+            return None
+        if told.visitor_id is not None and person.contact.user_id is not None:
+            canal = DS_ORIGEM.get(kind, kind)
+            await tx.map_rocketchat_user(told.visitor_id, person.contact.user_id, canal)
+        return person.contact, person.identity
+
+
+_WEIGHT = {EventState.IGNORED: 0, EventState.HANDLED: 1, EventState.DEAD: 2, EventState.WAITING: 3}
+
+
+def _said_at(told: RoomEvent, place: _Place) -> datetime:
+    return told.messages[0].sent_at or place.now if told.messages else place.now

@@ -1,0 +1,1 @@
+"""What Figueira keeps: PostgreSQL, embedded or outside."""
