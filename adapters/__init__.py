@@ -2,3 +2,27 @@
 
 Only `router.app` and `router.cli` name an adapter; everything else is handed one.
 """
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from adapters.native import whatsapp
+from router.domain.ports import Kind, Sender
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """What the composition root needs of one kind. `sender` takes the shared client and a monotonic clock."""
+
+    kind: Callable[[], Kind]
+    sender: Callable[[httpx.AsyncClient, Callable[[], float]], Sender]
+    capabilities: Mapping[str, Any]
+
+
+# THE REGISTER: one line a kind.
+KINDS: dict[str, Adapter] = {
+    "whatsapp": Adapter(whatsapp.WhatsApp, whatsapp.sender, whatsapp.CAPABILITIES),
+}

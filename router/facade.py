@@ -161,7 +161,10 @@ class Facade:
             return
         gate = gate_of(moved.path, moved.channel)
         await tx.save_job(replace(job, path=moved.path, pin_version=moved.pin_version, due_at=now, gate=gate))
-        await tx.save_message(replace(message, path=moved.path))
+        source_id = message.source_id
+        if moved.path is Path.ROCKETCHAT and source_id is None:
+            source_id = self._ids.rocketchat()  # what makes a second try harmless there
+        await tx.save_message(replace(message, path=moved.path, source_id=source_id))
 
     async def _take_from_forward(self, tx: Tx, job: Job, moved: Conversation, now: datetime) -> None:
         taken = [share for share in job.shares if share.conversation_id == moved.id]

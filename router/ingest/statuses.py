@@ -82,11 +82,12 @@ async def candidate(
 
 
 def _fits(row: Message, conversation: Conversation, part: Part, *, by_content: bool) -> bool:
-    if row.path is not conversation.path or row.status in (Status.FAILED, Status.REJECTED):
+    if row.path is not conversation.path or row.status in (Status.QUEUED, Status.FAILED, Status.REJECTED):
         return False
-    if not by_content or part.content is None:
-        return row.path is Path.ROCKETCHAT  # a native send is known by its callback data
-    return row.content.digest() == part.content.digest()
+    if by_content and part.content is not None:
+        return row.content.digest() == part.content.digest()
+    # A native send is known by its callback data, and an unknown one must not pass for sent on a stranger's status.
+    return row.path is Path.ROCKETCHAT and row.status is not Status.UNKNOWN
 
 
 async def open_conversation_of(tx: Tx, channel: Channel, part: Part) -> Conversation | None:

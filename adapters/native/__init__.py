@@ -1,0 +1,1 @@
+"""The native path: one module a kind, plus what kinds of one provider share."""

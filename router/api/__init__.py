@@ -1,0 +1,1 @@
+"""HTTP: the providers' webhooks as bare ASGI in front, everything else in FastAPI."""

@@ -1,0 +1,91 @@
+"""The loops of a worker, over ports only: the simulator drives these same coroutines.
+
+Work waits in the store; the doorbell only shortens the wait, so a ring that is lost, late or repeated changes nothing
+but the delay.
+"""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from functools import partial
+from typing import Protocol
+from uuid import UUID
+
+from router.delivery import Delivery
+from router.domain.channel import Channel
+from router.domain.errors import Conflict, Unavailable
+from router.domain.ports import Pins, Store, Tx
+from router.ingest import Ingest
+
+POLL_SECONDS = 0.5
+"""The longest a lost ring can delay what waits."""
+IDLE_EVERY_SECONDS = 60.0
+IDLE_BATCH = 100
+
+
+class Doorbell(Protocol):
+    """LISTEN/NOTIFY in production. Topics: `split:<slug>`, `work`, `flags`."""
+
+    async def wait(self, topic: str, seconds: float) -> None:
+        """Return when the topic rang since the last wait, or after `seconds`."""
+        ...
+
+
+class Worker:
+    """What a worker process does, one method a loop; each runs until it is cancelled."""
+
+    def __init__(
+        self, *, store: Store, ingest: Ingest, delivery: Delivery, pins: Pins, bell: Doorbell,
+        channels: Mapping[str, Channel],
+    ) -> None:  # fmt: skip
+        self._store = store
+        self._ingest = ingest
+        self._delivery = delivery
+        self._pins = pins
+        self._bell = bell
+        self._channels = channels
+
+    async def split(self, slug: str) -> None:
+        """Split a channel's events as they come."""
+        while True:
+            try:
+                done = await self._ingest.split(slug)
+            except Unavailable:
+                done = 0
+            if not done:
+                await self._bell.wait(f"split:{slug}", POLL_SECONDS)
+
+    async def work(self) -> None:
+        """Carry out lane jobs one after the other."""
+        while True:
+            try:
+                done = await self._delivery.step()
+            except (Unavailable, Conflict):
+                done = False  # the lease runs out, the job is claimed again
+            if not done:
+                await self._bell.wait("work", POLL_SECONDS)
+
+    async def close_idle(self, slug: str) -> None:
+        """Close conversations in which nothing was said for the channel's idle hours."""
+        while True:
+            try:
+                await self.close_idle_once(slug)
+            except (Unavailable, Conflict):
+                pass
+            await self._bell.wait(f"idle:{slug}", IDLE_EVERY_SECONDS)
+
+    async def close_idle_once(self, slug: str) -> int:
+        """One sweep; returns how many were closed. Each in its own transaction, so that none waits for the others."""
+        idle = timedelta(hours=self._channels[slug].idle_hours)
+
+        async def find(tx: Tx) -> list[UUID]:
+            return list(await tx.idle_conversations(slug, await tx.now() - idle, IDLE_BATCH))
+
+        found = await self._store.transact(find)
+        for conversation_id in found:
+            await self._store.transact(partial(self._close, conversation_id=conversation_id, idle=idle))
+        return len(found)
+
+    async def _close(self, tx: Tx, conversation_id: UUID, idle: timedelta) -> None:
+        conversation = await tx.conversation(conversation_id)
+        if conversation is not None and conversation.open and conversation.last_at < await tx.now() - idle:
+            await self._pins.close(tx, conversation, "idle")
