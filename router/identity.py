@@ -68,12 +68,10 @@ class Resolver:
     async def _learn(
         self, tx: Tx, identity: Identity, aliases: Sequence[Alias], found: Sequence[tuple[Alias, Identity]]
     ) -> None:
-        owners = {(alias.kind, alias.scope, alias.lookup): known for alias, known in found}
-        values = {(alias.kind, alias.scope, alias.lookup): alias.value for alias, _ in found}
+        stored = {alias.key: (alias.value, known.id) for alias, known in found}
         for alias in aliases:
-            key = (alias.kind, alias.scope, alias.lookup)
-            owner = owners.get(key)
-            if owner is None or (owner.id == identity.id and values[key] != alias.value):
+            value, owner = stored.get(alias.key, (None, identity.id))
+            if owner == identity.id and value != alias.value:
                 await tx.put_alias(identity, alias)
 
     async def _make(

@@ -201,6 +201,33 @@ def declare(channels: Iterable[tuple[str, str]]) -> None:
         identity_unlinked.labels(kind)
 
 
+_FACTS: Final[dict[str, Counter | Histogram]] = {
+    "events_total": events,
+    "messages_total": messages,
+    "decisions_total": decisions,
+    "outcomes_total": outcomes,
+    "identity_unlinked_total": identity_unlinked,
+    "handle_seconds": handle_seconds,
+    "delivery_seconds": delivery_seconds,
+    "delivery_attempts_total": delivery_attempts,
+    "forwards_total": forwards,
+    "stray_sends_total": stray_sends,
+}
+
+
+class Recorder:
+    """The heart's meter: facts by their metric's name without `figueira_`."""
+
+    def record(self, facts: Iterable[tuple[str, float, tuple[str, ...]]]) -> None:
+        """Counters grow by the value, histograms observe it."""
+        for name, value, labels in facts:
+            metric = _FACTS[name].labels(*labels)
+            if isinstance(metric, Histogram):
+                metric.observe(value)
+            else:
+                metric.inc(value)
+
+
 def exposition() -> tuple[bytes, str]:
     """The body of /metrics and its content type; over all processes when PROMETHEUS_MULTIPROC_DIR is set."""
     registry = CollectorRegistry()

@@ -5,6 +5,7 @@ but the delay.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from typing import Protocol
@@ -23,10 +24,10 @@ IDLE_BATCH = 100
 
 
 class Doorbell(Protocol):
-    """LISTEN/NOTIFY in production. Topics: `split:<slug>`, `work`, `flags`."""
+    """LISTEN/NOTIFY in production. Topics: `split`, `work`, `flags`."""
 
-    async def wait(self, topic: str, seconds: float) -> None:
-        """Return when the topic rang since the last wait, or after `seconds`."""
+    async def wait(self, topic: str, seconds: float) -> bool:
+        """Return when a topic that begins so rang since the last wait (True), or after `seconds`."""
         ...
 
 
@@ -44,15 +45,15 @@ class Worker:
         self._bell = bell
         self._channels = channels
 
-    async def split(self, slug: str) -> None:
-        """Split a channel's events as they come."""
+    async def split(self) -> None:
+        """Split events as they come, channel after channel; several of these loops share the channels out."""
         while True:
             try:
-                done = await self._ingest.split(slug)
-            except Unavailable:
-                done = 0
-            if not done:
-                await self._bell.wait(f"split:{slug}", POLL_SECONDS)
+                done = [await self._ingest.split(slug) for slug in await self._store.waiting_channels()]
+            except (Unavailable, Conflict):
+                done = []
+            if not any(done):
+                await self._bell.wait("split", POLL_SECONDS)
 
     async def work(self) -> None:
         """Carry out lane jobs one after the other."""
@@ -64,14 +65,13 @@ class Worker:
             if not done:
                 await self._bell.wait("work", POLL_SECONDS)
 
-    async def close_idle(self, slug: str) -> None:
+    async def close_idle(self) -> None:
         """Close conversations in which nothing was said for the channel's idle hours."""
         while True:
-            try:
-                await self.close_idle_once(slug)
-            except (Unavailable, Conflict):
-                pass
-            await self._bell.wait(f"idle:{slug}", IDLE_EVERY_SECONDS)
+            for slug in self._channels:
+                with suppress(Unavailable, Conflict):
+                    await self.close_idle_once(slug)
+            await self._bell.wait("idle", IDLE_EVERY_SECONDS)
 
     async def close_idle_once(self, slug: str) -> int:
         """One sweep; returns how many were closed. Each in its own transaction, so that none waits for the others."""

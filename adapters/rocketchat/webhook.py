@@ -250,3 +250,27 @@ def _numbers(written: Sequence[str]) -> tuple[Alias, ...]:
 
 def _visitor(digest: str | None) -> tuple[Alias, ...]:
     return (Alias("rc_visitor", "", digest, digest),) if digest else ()
+
+
+class Webhook:
+    """router.domain.ports.RoomWebhook over the settings' mapping of sources and the channels."""
+
+    def __init__(
+        self, sources: Mapping[str, str | Mapping[str, str]], channels: Mapping[str, Channel]
+    ) -> None:
+        self._sources = sources
+        self._channels = channels
+
+    def parse(self, body: bytes) -> tuple[RoomEvent, ...] | None:
+        """See `parse`."""
+        return parse(body)
+
+    def aliases(self, channel: Channel, event: RoomEvent) -> tuple[Alias, ...]:
+        """See `visitor_aliases`; with none of those, Rocket.Chat's own id of the user or visitor."""
+        found = visitor_aliases(channel, event)
+        who = event.visitor_id or event.room_id or "unknown"
+        return found or (Alias("rc_user", channel.tenant, who, who),)
+
+    def place(self, info: RoomInfo) -> str | None:
+        """See `place`."""
+        return place(info, self._sources, self._channels)

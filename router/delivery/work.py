@@ -318,7 +318,8 @@ class Delivery:
         if result.outcome is Outcome.PERMANENT or self._exhausted(job, result, now):
             return await self._dead(tx, job, result.code or "exhausted", now)
         await self._again(tx, job, result, now)
-        return self._forwarded(job, "retry")
+        held = (await tx.breaker(job.gate, lock=False)).is_open
+        return self._forwarded(job, "held" if held else "retry")
 
     async def _done(self, tx: Tx, job: Job, claim: Claim, now: datetime) -> list[Fact]:
         await tx.finish_job(job, JobState.DONE)

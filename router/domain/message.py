@@ -83,6 +83,11 @@ class Alias:
     lookup: str
     value: str
 
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What it is compared by; `value` may be spelled otherwise."""
+        return self.kind, self.scope, self.lookup
+
 
 class PartType(StrEnum):
     """What a part of an event is; who gets it follows from this and from the pin."""

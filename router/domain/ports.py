@@ -302,6 +302,10 @@ class Store(Protocol):
         """Store one event durably. False: this body is known on this channel (nothing was added)."""
         ...
 
+    async def waiting_channels(self) -> Sequence[str]:
+        """Slugs that have events not split yet."""
+        ...
+
     async def fail_split(self, event: Event, error: str) -> None:
         """Splitting this event raised: tries + 1, and DEAD after three, so that it never stops its neighbours."""
         ...

@@ -147,9 +147,9 @@ class Rooms:
     async def _link(
         self, tx: Tx, place: _Place, conversation: Conversation, identity: Identity, aliases: Sequence[Alias]
     ) -> Conversation:
-        known = {alias for alias, _ in await tx.identities(place.channel.tenant, aliases)}
+        known = {alias.key for alias, _ in await tx.identities(place.channel.tenant, aliases)}
         for alias in aliases:
-            if alias not in known:
+            if alias.key not in known:
                 await tx.put_alias(identity, alias)
         if place.room is not None:
             await tx.save_room(replace(place.room, conversation_id=conversation.id))

@@ -256,9 +256,9 @@ class Ingest:
     async def _identity(self, tx: Tx, working: _Working, channel: Channel, part: Part) -> None:
         working.touched = True
         known = await tx.identities(channel.tenant, part.aliases) if part.aliases else ()
-        taken = {alias for alias, _ in await tx.identities(channel.tenant, part.new_aliases)}
+        taken = {alias.key for alias, _ in await tx.identities(channel.tenant, part.new_aliases)}
         for alias in part.new_aliases:
-            if known and alias not in taken:
+            if known and alias.key not in taken:
                 await tx.put_alias(known[0][1], alias)
 
     def _share(self, working: _Working, channel: Channel, share: Share) -> None:

@@ -57,6 +57,7 @@ class Tables:
         self.answers: dict[tuple[str, str], Answer] = {}
 
 
+# ruff: noqa: ARG002 - the signatures are the port's; what only PostgreSQL needs is not used here
 class MemoryStore:
     """`clock` is the store's own clock: leases and due times hang on it, never on a caller's."""
 
@@ -80,6 +81,10 @@ class MemoryStore:
         self.tables.events[event.id] = stored
         self.tables.unsplit[stored.seq] = event.id
         return True
+
+    async def waiting_channels(self) -> Sequence[str]:
+        """As Store.waiting_channels."""
+        return sorted({self.tables.events[event_id].channel for event_id in self.tables.unsplit.values()})
 
     async def fail_split(self, event: Event, error: str) -> None:
         """As Store.fail_split."""
@@ -368,12 +373,13 @@ class MemoryTx:
         return replace(claimed, state=job.state)
 
     async def fenced(self, job: Job) -> Job:
-        stored = self._t.jobs[job.id]
-        if stored.fence != job.fence:
+        stored = self._t.jobs.get(job.id)
+        if stored is None or job.id not in self._t.active or stored.fence != job.fence:
             raise LeaseLost
         return stored
 
     async def save_job(self, job: Job) -> None:
+        await self.fenced(job)
         for lane in self._t.jobs[job.id].lanes:
             if lane not in job.lanes:
                 self._leave(lane, job.id)
@@ -387,8 +393,7 @@ class MemoryTx:
             self._drop(self._t.lanes, lane)
 
     async def finish_job(self, job: Job, state: JobState) -> None:
-        if job.id not in self._t.active:
-            return
+        await self.fenced(job)
         for lane in self._t.jobs[job.id].lanes:
             self._leave(lane, job.id)
         self._drop(self._t.active, job.id)
@@ -441,5 +446,5 @@ class MemoryTx:
 
 
 def _alias_key(tenant: str, alias: Alias) -> tuple[str, str, str, str]:
-    return tenant, alias.kind, alias.scope, alias.lookup
+    return tenant, *alias.key
 

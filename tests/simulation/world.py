@@ -4,7 +4,7 @@ The world keeps its own record of what customers and Rocket.Chat received. The i
 """
 
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -96,9 +96,14 @@ class SimStore:
         """As Store.accept."""
         await self._world.kernel.pause(0, 0.01)
         stored = await self.inner.accept(event)
-        self._world.ring(f"split:{event.channel}")
+        self._world.ring("split")
         await self._world.kernel.pause(0, 0.01)
         return stored
+
+    async def waiting_channels(self) -> Sequence[str]:
+        """As Store.waiting_channels."""
+        await self._world.kernel.pause(0, 0.01)
+        return await self.inner.waiting_channels()
 
     async def fail_split(self, event: Event, error: str) -> None:
         """As Store.fail_split."""
@@ -120,9 +125,10 @@ class Bell:
 
     world: "World"
 
-    async def wait(self, topic: str, seconds: float) -> None:
+    async def wait(self, topic: str, seconds: float) -> bool:
         """As Doorbell.wait."""
         await Wait(self.world.kernel.seconds + seconds, topic)
+        return True
 
 
 class Tally:
@@ -338,11 +344,9 @@ class World:
         self.processes[name] = Process(name, facade, compose, ingest, delivery, worker, flags, ids)
         self.generation[name] = self.generation.get(name, 0) + 1
         if name.startswith("worker"):
-            for slug in (*self.channels, RESERVED):
-                self.kernel.spawn(f"split {slug}", name, worker.split(slug))
-            for slug in self.channels:
-                self.kernel.spawn(f"idle {slug}", name, worker.close_idle(slug))
+            self.kernel.spawn("idle", name, worker.close_idle())
             for place in range(2):
+                self.kernel.spawn(f"split {place}", name, worker.split())
                 self.kernel.spawn(f"work {place}", name, worker.work())
 
     def crash(self, name: str) -> None:

@@ -1,0 +1,24 @@
+"""What stands in Rocket.Chat's place while the settings name none: every request is refused, by name."""
+
+from router.domain.job import Outcome, Result
+from router.domain.ports import Outbound, Permit, RoomInfo
+
+_REFUSED = Result(Outcome.PERMANENT, code="rocketchat_not_configured")
+
+
+class Absent:
+    """RocketChat and Sender without a Rocket.Chat: the mend is the section [rocketchat] of the settings."""
+
+    idempotent = True
+
+    async def send(self, permit: Permit, outbound: Outbound) -> Result:  # noqa: ARG002 - the port's signature
+        """Refused."""
+        return _REFUSED
+
+    async def room_info(self, room_id: str) -> tuple[Result, RoomInfo | None]:  # noqa: ARG002 - the port's signature
+        """Refused."""
+        return _REFUSED, None
+
+    async def close_room(self, room_id: str, note: str) -> Result:  # noqa: ARG002 - the port's signature
+        """Refused."""
+        return _REFUSED

