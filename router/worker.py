@@ -40,7 +40,7 @@ class Worker:
     ) -> None:  # fmt: skip
         self._store = store
         self._ingest = ingest
-        self._delivery = delivery
+        self.delivery = delivery
         self._pins = pins
         self._bell = bell
         self._channels = channels
@@ -59,7 +59,7 @@ class Worker:
         """Carry out lane jobs one after the other."""
         while True:
             try:
-                done = await self._delivery.step()
+                done = await self.delivery.step()
             except (Unavailable, Conflict):
                 done = False  # the lease runs out, the job is claimed again
             if not done:

@@ -1,6 +1,6 @@
 """What leaves: `compose` takes an outbound message in, `work` carries out lane jobs, `judge` holds their rules."""
 
 from router.delivery.compose import Compose, Order
-from router.delivery.work import Delivery
+from router.delivery.work import Claim, Delivery
 
-__all__ = ["Compose", "Delivery", "Order"]
+__all__ = ["Claim", "Compose", "Delivery", "Order"]

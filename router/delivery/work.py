@@ -175,6 +175,7 @@ class Delivery:
         return closed
 
     async def _verdict(self, tx: Tx, job: Job, path: Path, tried: Sequence[Attempt], now: datetime) -> Verdict:
+        tried = [attempt for attempt in tried if attempt.job_id == job.id]  # a replayed message starts anew
         if not tried or tried[-1].outcome in (Outcome.RETRY, Outcome.CHANNEL):
             return Verdict.SEND
         last = tried[-1]

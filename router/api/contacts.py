@@ -1,0 +1,38 @@
+"""Contacts over HTTP: reading only. Merging, exporting and erasing do not exist yet."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import Depends
+
+from router.api.auth import AtDesk, Caller, Needs, guarded, narrowed
+from router.api.models import ContactDetail, ContactItem, Cursor, Limit, Name, Page
+from router.control import pages
+from router.domain.errors import Rejected
+from router.storage.queries import contacts
+
+router = guarded("contacts")
+
+Reads = Annotated[Caller, Depends(Needs("contacts:read"))]
+
+
+@router.get("/contacts", response_model=Page[ContactItem])
+async def listing(
+    desk: AtDesk, caller: Reads, tenant: Name | None = None, cursor: Cursor = None, limit: Limit = pages.LIMIT
+) -> Any:
+    """Newest first."""
+    only, after = narrowed(caller, tenant), pages.after_time(cursor)
+    found = await desk.store.transact(
+        lambda tx: contacts.contacts(tx, tenant=only, after=after, limit=limit + 1), tenant=caller.bound
+    )
+    items, following = pages.page(found, limit, lambda row: (row["created_at"].isoformat(), row["id"]))
+    return {"items": items, "next_cursor": following}
+
+
+@router.get("/contacts/{contact_id}", response_model=ContactDetail)
+async def one(desk: AtDesk, caller: Reads, contact_id: UUID) -> Any:
+    """One contact with every address it is reached at."""
+    found = await desk.store.transact(lambda tx: contacts.contact(tx, contact_id), tenant=caller.bound)
+    if found is None:
+        raise Rejected("unknown_contact", "no such contact", 404)
+    return found

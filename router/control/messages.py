@@ -1,0 +1,180 @@
+"""POST /v1/messages, whole: reading the order, idempotency, queueing; and looking a message up."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from router.control.conversations import message_shape
+from router.control.desk import Desk, every, id_of, stamp
+from router.delivery.compose import Order
+from router.domain.channel import Channel
+from router.domain.errors import Rejected
+from router.domain.message import Author, Content
+from router.domain.ports import Answer, Fact, Tx
+from router.storage.queries import talk
+
+RECIPIENTS = ("to", "contact_id", "conversation_id", "user_id")
+LATER = ("media", "template", "interactive")
+"""Named in the interface, refused until a channel kind can send them."""
+_FIELDS = frozenset({"channel", "text", "metadata", *RECIPIENTS, *LATER})
+TEXT_LENGTH = 4096
+METADATA_BYTES = 4096
+KEY_LENGTH = 255
+_SHOWN = 64
+
+Body = Mapping[str, Any]
+
+
+async def send(
+    desk: Desk, *, key_id: str, tenant: str | None, idempotency_key: str | None, body: Body, raw: bytes,
+    author: Author = Author.SYSTEM,
+) -> tuple[int, dict[str, Any]]:  # fmt: skip
+    """Queue a message: (202, {id, conversation_id, contact_id, path, status}).
+
+    `key_id` is the API key's id; with `idempotency_key` the answer is kept for 48 hours with the digest of `raw`, in
+    the transaction of the message: the same request gets the same answer and makes nothing, another one with that key
+    is Rejected idempotency_conflict (409). `channel` may be left out where `conversation_id` says it. Raises Rejected:
+    422 invalid_key, unknown_field, invalid_field, unknown_channel, ambiguous_channel, invalid_recipient, empty,
+    too_long, unsupported, not_mapped; 404 unknown_conversation; 409 no_room_on_path.
+    """
+    if idempotency_key is not None and not _usable(idempotency_key):
+        raise Rejected("invalid_key", f"Idempotency-Key has 1 to {KEY_LENGTH} printable characters")
+    digest = hashlib.sha256(raw).digest()
+
+    async def work(tx: Tx) -> tuple[int, dict[str, Any], list[Fact]]:
+        if idempotency_key is not None:
+            known = await tx.answered(key_id, idempotency_key)
+            if known is not None:
+                return *_repeated(known, digest), []
+        order = await _order(desk, tx, body, tenant, author)
+        message, conversation, facts = await desk.compose.enqueue(tx, order)
+        answer = {
+            "id": str(message.id),
+            "conversation_id": str(conversation.id),
+            "contact_id": str(conversation.contact_id),
+            "path": message.path.value,
+            "status": message.status.value,
+        }
+        if idempotency_key is not None:
+            await tx.remember(key_id, idempotency_key, Answer(digest, 202, answer))
+        return 202, answer, facts
+
+    status, answer, facts = await desk.decided(work, tenant=tenant)
+    desk.meter.record(facts)
+    return status, answer
+
+
+def _usable(idempotency_key: str) -> bool:
+    return 1 <= len(idempotency_key) <= KEY_LENGTH and idempotency_key.isprintable()
+
+
+def _repeated(known: Answer, digest: bytes) -> tuple[int, dict[str, Any]]:
+    if known.digest != digest:
+        raise Rejected("idempotency_conflict", "this Idempotency-Key was used for another request", 409)
+    return known.status, dict(known.body)
+
+
+async def one(desk: Desk, message_id: UUID | str, tenant: str | None = None) -> dict[str, Any]:
+    """A message with `tenant`, `channel`, `contact_id`, `decision_id`, `metadata` and `attempts`: [{number, path,
+    pin_version, started_at, ended_at, outcome, code}]. Raises Rejected unknown_message (404)."""
+    wanted = id_of(message_id, "unknown_message", "message")
+
+    async def work(tx: Tx) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+        return await talk.message(tx, wanted), await talk.attempts(tx, wanted)
+
+    row, attempts = await desk.store.transact(work, tenant=tenant)
+    if row is None:
+        raise Rejected("unknown_message", "no such message", 404)
+    return message_shape(row) | {
+        "tenant": row["tenant"],
+        "channel": row["channel"],
+        "contact_id": str(row["contact_id"]),
+        "decision_id": str(row["decision_id"]) if row["decision_id"] else None,
+        "metadata": row["metadata"],
+        "attempts": [
+            {**attempt, "started_at": stamp(attempt["started_at"]), "ended_at": stamp(attempt["ended_at"])}
+            for attempt in attempts
+        ],
+    }
+
+
+# reading the order -----------------------------------------------------------------------------------------
+
+
+async def _order(desk: Desk, tx: Tx, body: Body, tenant: str | None, author: Author) -> Order:
+    for name in body:
+        if name not in _FIELDS:
+            raise Rejected("unknown_field", f"there is no field {name[:_SHOWN]!r}")
+    for name in LATER:
+        if body.get(name) is not None:
+            raise Rejected("unsupported", f"{name} cannot be sent yet: text can")
+    recipient = _recipient(body)
+    if "channel" not in body and "conversation_id" in recipient:
+        channel = await _channel_of(desk, tx, recipient["conversation_id"])
+    else:
+        channel = _channel(desk, body.get("channel"), tenant)
+    return Order(
+        channel, Content("text", _text(body.get("text"))), author=author, metadata=_metadata(body.get("metadata")),
+        **recipient,
+    )  # fmt: skip
+
+
+def _recipient(body: Body) -> dict[str, Any]:
+    given = [name for name in RECIPIENTS if body.get(name) is not None]
+    if len(given) != 1:
+        raise Rejected("invalid_recipient", f"exactly one of {', '.join(RECIPIENTS)} says to whom")
+    name = given[0]
+    value = body[name]
+    if not isinstance(value, str) or not value.strip():
+        raise Rejected("invalid_recipient", f"{name} is a text")
+    if name == "to":
+        return {name: value.strip()}
+    try:
+        return {name: UUID(value)}
+    except ValueError:
+        raise Rejected("invalid_recipient", f"{name} is a UUID") from None
+
+
+def _channel(desk: Desk, named: Any, tenant: str | None) -> Channel:
+    """By slug, else by a kind that the caller's tenant has once. Another tenant's does not exist."""
+    if not isinstance(named, str) or not named:
+        raise Rejected("unknown_channel", "channel is a slug or a kind")
+    own = [one for one in desk.channels.values() if every(tenant) or one.tenant == tenant]
+    found = [one for one in own if one.slug == named] or [one for one in own if one.kind == named]
+    if not found:
+        raise Rejected("unknown_channel", "there is no such channel")
+    if len(found) > 1:
+        raise Rejected("ambiguous_channel", f"several channels are of this kind: name one of {_slugs(found)}")
+    return found[0]
+
+
+def _slugs(channels: list[Channel]) -> str:
+    return ", ".join(sorted(one.slug for one in channels))
+
+
+async def _channel_of(desk: Desk, tx: Tx, conversation_id: UUID) -> Channel:
+    conversation = await tx.conversation(conversation_id, lock=False)
+    channel = desk.channels.get(conversation.channel) if conversation is not None else None
+    if channel is None:
+        raise Rejected("unknown_conversation", "no such conversation", 404)
+    return channel
+
+
+def _text(text: Any) -> str:
+    if not isinstance(text, str) or not text.strip():
+        raise Rejected("empty", "text says what to send")
+    if len(text) > TEXT_LENGTH:
+        raise Rejected("too_long", f"text has at most {TEXT_LENGTH} characters")
+    return text
+
+
+def _metadata(metadata: Any) -> dict[str, Any]:
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, dict):
+        raise Rejected("invalid_field", "metadata is a JSON object")
+    if len(json.dumps(metadata, ensure_ascii=False).encode("utf-8", "surrogatepass")) > METADATA_BYTES:
+        raise Rejected("invalid_field", f"metadata has at most {METADATA_BYTES} bytes")
+    return metadata
