@@ -22,6 +22,11 @@ _NOT_LEFT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _UNWRITABLE = (httpx.LocalProtocolError, httpx.UnsupportedProtocol)
 
 
+def open_client(seconds: float) -> httpx.AsyncClient:
+    """The client all providers share; `seconds` for each phase but connecting. Reads nothing of the environment."""
+    return httpx.AsyncClient(timeout=httpx.Timeout(seconds, connect=TIMEOUT.connect), trust_env=False)
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A complete HTTP answer. `headers` compares names without case."""

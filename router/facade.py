@@ -90,7 +90,16 @@ class Facade:
             reason = f"{choice.rule} said {choice.stage}"
         now = await tx.now()
         conversation = Conversation(
-            self._ids.new(), channel.tenant, channel.slug, channel.kind, identity.id, contact.id, choice.path, 1, now, now
+            self._ids.new(),
+            channel.tenant,
+            channel.slug,
+            channel.kind,
+            identity.id,
+            contact.id,
+            choice.path,
+            1,
+            now,
+            now,
         )
         await tx.add_conversation(conversation)
         decision = self._decision(conversation, choice, reason, now)
@@ -151,7 +160,9 @@ class Facade:
         except LeaseLost:
             return
 
-    async def _take_send(self, tx: Tx, job: Job, message_id: UUID, moved: Conversation, now: datetime) -> None:
+    async def _take_send(
+        self, tx: Tx, job: Job, message_id: UUID, moved: Conversation, now: datetime
+    ) -> None:
         message = await tx.message(message_id)
         job = await tx.fenced(job)
         attempts = await tx.attempts(message_id)

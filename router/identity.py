@@ -45,7 +45,14 @@ class Resolver:
         return hmac.new(self._cohort_key, basis, hashlib.sha256).hexdigest()[:32]
 
     async def resolve(
-        self, tx: Tx, channel: Channel, aliases: Sequence[Alias], *, name: str | None, said_at: datetime, origin: str
+        self,
+        tx: Tx,
+        channel: Channel,
+        aliases: Sequence[Alias],
+        *,
+        name: str | None,
+        said_at: datetime,
+        origin: str,
     ) -> Person | None:
         """The person behind the addresses, made when unknown; None when they were erased after `said_at`.
 

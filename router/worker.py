@@ -36,7 +36,7 @@ class Worker:
 
     def __init__(
         self, *, store: Store, ingest: Ingest, delivery: Delivery, pins: Pins, bell: Doorbell,
-        channels: Mapping[str, Channel],
+        channels: Mapping[str, Channel], poll_seconds: float = POLL_SECONDS,
     ) -> None:  # fmt: skip
         self._store = store
         self._ingest = ingest
@@ -44,6 +44,7 @@ class Worker:
         self._pins = pins
         self._bell = bell
         self._channels = channels
+        self._poll_seconds = poll_seconds
 
     async def split(self) -> None:
         """Split events as they come, channel after channel; several of these loops share the channels out."""
@@ -53,7 +54,7 @@ class Worker:
             except (Unavailable, Conflict):
                 done = []
             if not any(done):
-                await self._bell.wait("split", POLL_SECONDS)
+                await self._bell.wait("split", self._poll_seconds)
 
     async def work(self) -> None:
         """Carry out lane jobs one after the other."""
@@ -63,7 +64,7 @@ class Worker:
             except (Unavailable, Conflict):
                 done = False  # the lease runs out, the job is claimed again
             if not done:
-                await self._bell.wait("work", POLL_SECONDS)
+                await self._bell.wait("work", self._poll_seconds)
 
     async def close_idle(self) -> None:
         """Close conversations in which nothing was said for the channel's idle hours."""

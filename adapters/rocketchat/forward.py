@@ -40,6 +40,11 @@ def open_session(limit: int = 64) -> aiohttp.ClientSession:
     )
 
 
+def within(seconds: float) -> aiohttp.ClientTimeout:
+    """A forward takes at most so long, its answer included: less than the lease of its job."""
+    return aiohttp.ClientTimeout(total=seconds, connect=TIMEOUT.connect, sock_connect=TIMEOUT.sock_connect)
+
+
 class AiohttpForwarder:
     """Implements `router.domain.ports.Forwarder`. `session` is `open_session()`'s, shared by all channels."""
 

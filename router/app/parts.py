@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import SystemRandom
 
-import aiohttp
-import httpx
-
 from adapters import KINDS
 from adapters.rocketchat.absent import Absent
-from adapters.rocketchat.forward import AiohttpForwarder, open_session
+from adapters.rocketchat.forward import AiohttpForwarder, open_session, within
 from adapters.rocketchat.rest import RocketChatRest, RocketChatSender
 from adapters.rocketchat.webhook import Webhook
+from adapters.transport import open_client
 from flags.local import LocalSource
 from flags.stage import Path
 from router import metrics
@@ -37,7 +35,6 @@ from router.storage.postgres import open_store
 from router.storage.upgrade import upgrade
 from router.worker import Worker
 
-CONNECT_SECONDS = 3.0
 COMMAND_POOL = 2
 """Connections of each role a command opens; a process that serves opens more."""
 
@@ -100,7 +97,9 @@ async def database(settings: Settings) -> AsyncIterator[str]:
 async def open_core(settings: Settings, pool_size: int) -> AsyncIterator[Core]:
     """Database, store, flags and the acts over them."""
     if settings.flags != "local":
-        raise ConfigurationError("FIGUEIRA_FLAGS=unleash is not available yet: leave it unset or set it to local")
+        raise ConfigurationError(
+            "FIGUEIRA_FLAGS=unleash is not available yet: leave it unset or set it to local"
+        )
     async with database(settings) as dsn, open_store(
         dsn, tombstone_key=settings.keys.tombstone, pool_size=pool_size
     ) as store:  # fmt: skip
@@ -145,10 +144,9 @@ class Edges:
 async def open_edges(settings: Settings, clock: SystemClock, stack: AsyncExitStack) -> Edges:
     """HTTP clients, closed with the stack."""
     seconds = settings.policy.request_timeout_seconds
-    timeout = httpx.Timeout(seconds, connect=CONNECT_SECONDS)
-    client = await stack.enter_async_context(httpx.AsyncClient(timeout=timeout, trust_env=False))
+    client = await stack.enter_async_context(open_client(seconds))
     session = await stack.enter_async_context(open_session())
-    forwarder = AiohttpForwarder(session, aiohttp.ClientTimeout(total=seconds, connect=CONNECT_SECONDS))
+    forwarder = AiohttpForwarder(session, within(seconds))
     rocketchat: RocketChat
     to_rocketchat: Sender
     known = settings.rocketchat
@@ -182,12 +180,15 @@ def worker_of(settings: Settings, core: Core, edges: Edges, bell: Doorbell) -> W
         policy=settings.policy,
     )  # fmt: skip
     return Worker(
-        store=desk.store, ingest=ingest, delivery=delivery, pins=desk.facade, bell=bell, channels=desk.channels
+        store=desk.store,
+        ingest=ingest,
+        delivery=delivery,
+        pins=desk.facade,
+        bell=bell,
+        channels=desk.channels,
     )
 
 
 def declared(channels: Mapping[str, Channel]) -> list[tuple[str, str]]:
     """(channel, kind) of every series that begins at zero."""
     return [(channel.slug, channel.kind) for channel in channels.values()] + [(RESERVED, "rocketchat")]
-
-

@@ -17,7 +17,7 @@ from typing import Any
 import uvicorn
 
 from adapters.rocketchat.webhook import authentic
-from router import logs, metrics
+from router import console, logs, metrics
 from router.api.application import create_api
 from router.api.webhooks import Accept, Front
 from router.app.parts import Core, declared, open_core, open_edges, worker_of
@@ -41,9 +41,7 @@ GRACE_SECONDS = 5
 RESTART_SECONDS = 1.0
 
 
-def serve(
-    settings: Settings, *, host: str, port: int, role: str, workers: int, metrics_port: int
-) -> int:
+def serve(settings: Settings, *, host: str, port: int, role: str, workers: int, metrics_port: int) -> int:
     """Serve until SIGINT or SIGTERM; returns the exit code. `port` 0 takes a free one and logs it."""
     logs.configure(settings.log_format)
     if role == "worker":
@@ -62,7 +60,9 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         sock.bind((host, port))
     except OSError as error:
-        raise ConfigurationError(f"cannot listen on {host}:{port} ({error.strerror}): choose another --port") from None
+        raise ConfigurationError(
+            f"cannot listen on {host}:{port} ({error.strerror}): choose another --port"
+        ) from None
     sock.set_inheritable(True)
     return sock
 
@@ -202,6 +202,7 @@ def _web(settings: Settings, core: Core, role: str) -> _Server:
     desk = core.desk
     app: Any = create_api(desk, settings=settings)
     if role != "worker":
+        console.mount(app, secure=(settings.public_url or "").startswith("https:"))
         known = settings.rocketchat
 
         def from_rocketchat(headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
@@ -297,4 +298,3 @@ async def _watch_parent(parent: int, stop: asyncio.Event) -> None:
     while os.getppid() == parent:  # noqa: ASYNC110 - the kernel sends no event for this
         await asyncio.sleep(RESTART_SECONDS)
     stop.set()
-

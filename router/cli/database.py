@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from router.cli.answer import DONE, FAILED, Answer, pairs
 from router.cli.parser import Menu
-from router.cli.session import database, settings_of
+from router.cli.session import database, of_driver, settings_of
 
 if TYPE_CHECKING:
     from router.storage.upgrade import Condition
@@ -47,18 +47,11 @@ def _url(args: argparse.Namespace) -> Answer:
 
 
 def asked(question: Coroutine[None, None, T]) -> T:
-    """The database's answer; whatever the drivers raise becomes the product's error, without a value in it."""
-    from router.storage.postgres.failures import translate, translated
-
+    """The database's answer; whatever the drivers raise becomes the product's error. Raises FigueiraError."""
     try:
-        with translated():
-            return asyncio.run(question)
-    except Exception as error:
-        if not type(error).__module__.startswith("sqlalchemy"):
-            raise
-        wrapped = getattr(error, "orig", None)  # SQLAlchemy wraps the dialect's error, which wraps asyncpg's
-        cause = wrapped and (wrapped.__cause__ or wrapped)
-        raise translate(cause if isinstance(cause, Exception) else error) from None
+        return asyncio.run(question)
+    except Exception as error:  # noqa: BLE001  every one leaves again, under a better name or its own
+        raise of_driver(error) or error from None
 
 
 def _condition(found: "Condition", *, before: str | None = None) -> Answer:

@@ -1,7 +1,6 @@
 """`figueira doctor`: what is wrong, and the mend."""
 
 import argparse
-import asyncio
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -127,7 +126,7 @@ def of_database(found: "Condition", *, embedded: bool) -> Iterator[Check]:
     if found.revision is None and embedded:  # every other command upgrades it
         yield Check("upgrade", "ok", "new: made when it is first used")
         return
-    elif found.ready:
+    if found.ready:
         yield Check("upgrade", "ok", f"at {found.head}")
     else:
         told = f"at {found.revision or 'nothing'}, this version wants {found.head} and both roles"

@@ -1,7 +1,7 @@
 """`figueira flags`."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flags.change import shape
@@ -76,9 +76,7 @@ async def _list(desk: "Desk", _args: argparse.Namespace) -> Answer:
     from router.control import flags as control
 
     found = await control.listing(desk)
-    return Answer(
-        {"items": [shape(flag) for flag in found]}, table(_HEADS, map(_row, found), empty="no kinds")
-    )
+    return Answer(_page(found), table(_HEADS, map(_row, found), empty="no kinds"))
 
 
 async def _show(desk: "Desk", args: argparse.Namespace) -> Answer:
@@ -97,7 +95,12 @@ async def _history(desk: "Desk", args: argparse.Namespace) -> Answer:
         for one in found
     )
     heads = ("revision", "at", "stage", "rules", "by", "reason")
-    return Answer({"items": [shape(one) for one in found]}, table(heads, rows, empty="never changed"))
+    return Answer(_page(found), table(heads, rows, empty="never changed"))
+
+
+def _page(found: Sequence[Flag]) -> dict[str, Any]:
+    """As GET /v1/flags answers."""
+    return {"items": [shape(flag) for flag in found], "next_cursor": None}
 
 
 # changing ----------------------------------------------------------------------------------------------------

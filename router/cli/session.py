@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
+from socket import gaierror
 from typing import TYPE_CHECKING, Final
 
 from router import logs
@@ -100,13 +101,27 @@ def fault(error: Exception) -> tuple[int, str, str]:
 
 
 def _foreign(error: Exception) -> tuple[int, str, str]:
-    if isinstance(error, ConnectionError | TimeoutError) or type(error).__module__.startswith("asyncpg"):
-        from router.storage.postgres.failures import translate
-
-        return FAILED, "unavailable", _first(translate(error))
-    known = logs.failure(error)
-    said = " ".join(f"{name}={value}" for name, value in known.items() if value is not None)
+    known = of_driver(error)
+    if known is not None:
+        return FAILED, _snake(type(known).__name__), _first(known)
+    fields = logs.failure(error)
+    said = " ".join(f"{name}={value}" for name, value in fields.items() if value is not None)
     return FAILED, "defect", f"this is a defect of Figueira, please report it: {said}"
+
+
+def of_driver(error: Exception) -> FigueiraError | None:
+    """What a database's driver raised, as the product's error and without a value of a row; None: it did not."""
+    from router.storage.postgres.failures import translate
+
+    if type(error).__module__.startswith("sqlalchemy"):
+        wrapped = getattr(error, "orig", None)  # the dialect's error, which wraps asyncpg's
+        cause = wrapped and (wrapped.__cause__ or wrapped)
+        return translate(cause if isinstance(cause, Exception) else error)
+    if isinstance(error, ConnectionError | TimeoutError | gaierror) or type(error).__module__.startswith(
+        "asyncpg"
+    ):
+        return translate(error)
+    return None
 
 
 def _first(error: Exception) -> str:

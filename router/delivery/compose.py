@@ -34,9 +34,7 @@ class Order:
 class Compose:
     """Turns an Order into a queued message and its lane job, inside the caller's transaction."""
 
-    def __init__(
-        self, *, pins: Pins, resolver: Resolver, ids: Ids, kinds: Mapping[str, Kind]
-    ) -> None:
+    def __init__(self, *, pins: Pins, resolver: Resolver, ids: Ids, kinds: Mapping[str, Kind]) -> None:
         self._pins = pins
         self._resolver = resolver
         self._ids = ids
@@ -54,7 +52,7 @@ class Compose:
             raise Rejected(
                 "no_room_on_path",
                 "this conversation is on Rocket.Chat, which has no room for it yet: "
-                "let the contact write first, or set first_contact = \"native\" on the channel",
+                'let the contact write first, or set first_contact = "native" on the channel',
                 409,
             )
         rocketchat = conversation.path is Path.ROCKETCHAT
@@ -79,7 +77,9 @@ class Compose:
             pin_version=conversation.pin_version,
         )  # fmt: skip
 
-    async def _conversation(self, tx: Tx, order: Order, facts: list[Fact]) -> tuple[Conversation, UUID | None]:
+    async def _conversation(
+        self, tx: Tx, order: Order, facts: list[Fact]
+    ) -> tuple[Conversation, UUID | None]:
         contact, identity = await self._recipient(tx, order)
         conversation = await tx.open_conversation(order.channel.slug, identity.id)
         if conversation is not None:
@@ -120,7 +120,11 @@ class Compose:
             contact = await tx.contact_by_user(order.channel.tenant, order.user_id)
         elif order.contact_id is not None:
             contact = await tx.contact(order.contact_id)
-        identity = await tx.identity_of_contact(contact.id, order.channel.kind) if contact is not None else None
+        identity = (
+            await tx.identity_of_contact(contact.id, order.channel.kind) if contact is not None else None
+        )
         if contact is None or identity is None or contact.tenant != order.channel.tenant:
-            raise Rejected("not_mapped", f"nobody known by this id has an address on {order.channel.kind}", 422)
+            raise Rejected(
+                "not_mapped", f"nobody known by this id has an address on {order.channel.kind}", 422
+            )
         return contact, identity

@@ -7,6 +7,9 @@ from enum import StrEnum
 from router.domain.job import Breaker, Outcome, Result
 from router.domain.policy import Policy
 
+RESENDS = 1
+"""How often an unknown send is re-sent on evidence: once; after that a person decides."""
+
 
 class Verdict(StrEnum):
     """What to do with a send nobody knows the end of."""
@@ -23,7 +26,7 @@ def judge_unknown(
     on the address since then, and none of its events is still waiting to be read."""
     if idempotent:
         return Verdict.SEND
-    if tries >= 2:
+    if tries > RESENDS:
         return Verdict.DEAD if since >= timedelta(seconds=policy.unknown_after_seconds) else Verdict.WAIT
     if evidence and since >= timedelta(seconds=policy.unknown_after_seconds):
         return Verdict.SEND
@@ -48,4 +51,6 @@ def tripped(breaker: Breaker, result: Result, now: datetime, policy: Policy) -> 
         return replace(breaker, failures=failures)
     over = min(max(failures - policy.breaker_failures, 0), 20)
     span = min(policy.breaker_base_seconds * 2**over, policy.breaker_cap_seconds)
-    return Breaker(breaker.gate, failures, breaker.opened_at or now, now + timedelta(seconds=span), result.code)
+    return Breaker(
+        breaker.gate, failures, breaker.opened_at or now, now + timedelta(seconds=span), result.code
+    )

@@ -113,10 +113,16 @@ class Delivery:
         if found is None:
             return None
         now = await tx.now()
-        job = replace(found, state=JobState.RUNNING, uncertain=found.uncertain or found.state is JobState.RUNNING)
+        job = replace(
+            found, state=JobState.RUNNING, uncertain=found.uncertain or found.state is JobState.RUNNING
+        )
         if not await self._pass_gate(tx, job, now):
-            await tx.save_job(replace(found, state=_rested(found), lease_until=None, attempts=found.attempts - 1))
-            return Claim(replace(job, kind=JobKind.SEND), now)  # nothing to carry out; look for another gate's job
+            await tx.save_job(
+                replace(found, state=_rested(found), lease_until=None, attempts=found.attempts - 1)
+            )
+            return Claim(
+                replace(job, kind=JobKind.SEND), now
+            )  # nothing to carry out; look for another gate's job
         if job.uncertain and not found.uncertain:
             await tx.save_job(job)
         if job.kind is JobKind.SEND:
@@ -134,7 +140,9 @@ class Delivery:
             return True
         if breaker.open_until is not None and breaker.open_until > now:
             return False
-        await tx.save_breaker(replace(breaker, open_until=now + timedelta(seconds=self._policy.lease_seconds)))
+        await tx.save_breaker(
+            replace(breaker, open_until=now + timedelta(seconds=self._policy.lease_seconds))
+        )
         return True
 
     async def _claim_send(self, tx: Tx, job: Job, now: datetime, before: float) -> Claim:
@@ -174,17 +182,25 @@ class Delivery:
             closed.append(known)
         return closed
 
-    async def _verdict(self, tx: Tx, job: Job, path: Path, tried: Sequence[Attempt], now: datetime) -> Verdict:
+    async def _verdict(
+        self, tx: Tx, job: Job, path: Path, tried: Sequence[Attempt], now: datetime
+    ) -> Verdict:
         tried = [attempt for attempt in tried if attempt.job_id == job.id]  # a replayed message starts anew
         if not tried or tried[-1].outcome in (Outcome.RETRY, Outcome.CHANNEL):
             return Verdict.SEND
         last = tried[-1]
         statuses_at = await tx.last_status_at(job.channel)
-        evidence = statuses_at is not None and statuses_at > last.started_at and not await tx.backlog(job.channel)
+        evidence = (
+            statuses_at is not None and statuses_at > last.started_at and not await tx.backlog(job.channel)
+        )
         left = sum(1 for attempt in tried if attempt.outcome is Outcome.UNKNOWN)
         idempotent = self._senders[path, self._channels[job.channel].kind].idempotent
         return judge_unknown(
-            tries=left, since=now - last.started_at, evidence=evidence, idempotent=idempotent, policy=self._policy
+            tries=left,
+            since=now - last.started_at,
+            evidence=evidence,
+            idempotent=idempotent,
+            policy=self._policy,
         )
 
     # send --------------------------------------------------------------------------------------------------
@@ -265,7 +281,9 @@ class Delivery:
             due = now + timedelta(seconds=self._policy.unknown_again_seconds)
             if self._senders[job.path or message.path, message.kind].idempotent:
                 due = now + timedelta(seconds=self._wait(job, result))
-            await tx.save_job(replace(job, state=JobState.UNKNOWN, due_at=due, lease_until=None, uncertain=True))
+            await tx.save_job(
+                replace(job, state=JobState.UNKNOWN, due_at=due, lease_until=None, uncertain=True)
+            )
             return [("outcomes_total", 1, (message.kind, job.path or message.path, "unknown"))]
         if self._exhausted(job, result, now):
             return await self._give_up(tx, job, message, result.code or "exhausted", now)
@@ -307,24 +325,26 @@ class Delivery:
 
     async def _finished(self, tx: Tx, claim: Claim, result: Result) -> list[Fact]:
         """The end of a forward or a closed room: nothing here may be sent twice to a customer, so unknown is a retry."""
+        now = await tx.now()
+        if result.outcome is Outcome.OK:  # true whoever holds the lease now; messages are locked before their job
+            carried = [share.message_id for share in claim.job.shares if share.message_id is not None]
+            await tx.mark_handled(carried, now)
         try:
             job = await tx.fenced(claim.job)
         except LeaseLost:
             return []
-        now = await tx.now()
         await self._breathe(tx, job, result, now)
         job = replace(job, uncertain=job.uncertain or result.outcome is Outcome.UNKNOWN)
         if result.outcome is Outcome.OK:
-            return await self._done(tx, job, claim, now)
+            return await self._done(tx, job, now)
         if result.outcome is Outcome.PERMANENT or self._exhausted(job, result, now):
             return await self._dead(tx, job, result.code or "exhausted", now)
         await self._again(tx, job, result, now)
         held = (await tx.breaker(job.gate, lock=False)).is_open
         return self._forwarded(job, "held" if held else "retry")
 
-    async def _done(self, tx: Tx, job: Job, claim: Claim, now: datetime) -> list[Fact]:
+    async def _done(self, tx: Tx, job: Job, now: datetime) -> list[Fact]:
         await tx.finish_job(job, JobState.DONE)
-        await tx.mark_handled([share.message_id for share in job.shares if share.message_id is not None], now)
         facts = self._forwarded(job, "ok")
         if job.event_id is not None and job.event_at is not None:
             if not await tx.open_jobs(job.event_id):
@@ -401,7 +421,9 @@ class Delivery:
         attempts = job.attempts - 1 if down or result.outcome is Outcome.CHANNEL else job.attempts
         due = now + timedelta(seconds=self._wait(job, result))
         await tx.save_job(
-            replace(job, state=JobState.READY, due_at=due, lease_until=None, attempts=attempts, error=result.code)
+            replace(
+                job, state=JobState.READY, due_at=due, lease_until=None, attempts=attempts, error=result.code
+            )
         )
 
     def _wait(self, job: Job, result: Result) -> float:

@@ -162,7 +162,12 @@ class Rooms:
         """Rocket.Chat speaks in a room that has no open conversation here: it lives there, so it is pinned there."""
         aliases = self._webhook.aliases(place.channel, told)
         person = await self._resolver.resolve(
-            tx, place.channel, aliases, name=told.visitor_name, said_at=_said_at(told, place), origin=Path.ROCKETCHAT
+            tx,
+            place.channel,
+            aliases,
+            name=told.visitor_name,
+            said_at=_said_at(told, place),
+            origin=Path.ROCKETCHAT,
         )
         if person is None:
             return None
@@ -265,7 +270,12 @@ class Rooms:
                 return contact, identity
         aliases = self._webhook.aliases(place.channel, told)
         person = await self._resolver.resolve(
-            tx, place.channel, aliases, name=told.visitor_name, said_at=_said_at(told, place), origin=Path.ROCKETCHAT
+            tx,
+            place.channel,
+            aliases,
+            name=told.visitor_name,
+            said_at=_said_at(told, place),
+            origin=Path.ROCKETCHAT,
         )
         if person is None:
             return None

@@ -181,7 +181,12 @@ class Ingest:
         self, tx: Tx, working: _Working, channel: Channel, part: Part
     ) -> tuple[Conversation, UUID | None] | None:
         person = await self._resolver.resolve(
-            tx, channel, part.aliases, name=part.name, said_at=part.sent_at or working.said_at, origin=Path.NATIVE
+            tx,
+            channel,
+            part.aliases,
+            name=part.name,
+            said_at=part.sent_at or working.said_at,
+            origin=Path.NATIVE,
         )
         if person is None:
             return None
@@ -248,7 +253,9 @@ class Ingest:
         if message is None:
             conversation = await open_conversation_of(tx, channel, part)
             if conversation is not None and conversation.path is Path.ROCKETCHAT:
-                message = await candidate(tx, conversation, part, part.sent_at or working.now, by_content=False)
+                message = await candidate(
+                    tx, conversation, part, part.sent_at or working.now, by_content=False
+                )
         if message is not None:
             working.facts += await apply_status(tx, message, part, working.now)
         self._share(working, channel, Share(part.ref))

@@ -101,4 +101,3 @@ async def open_conversation_of(tx: Tx, channel: Channel, part: Part) -> Conversa
 
 async def _known(tx: Tx, channel: Channel, part: Part) -> Sequence[tuple[Alias, Identity]]:
     return await tx.identities(channel.tenant, part.aliases) if part.aliases else ()
-

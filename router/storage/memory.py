@@ -193,7 +193,9 @@ class MemoryTx:
     async def unclaimed(
         self, conversation_id: UUID, direction: Direction, at: datetime, within: timedelta, *, key: str
     ) -> Sequence[Message]:
-        rows = (self._t.messages[message_id] for message_id in self._t.by_conversation.get(conversation_id, ()))
+        rows = (
+            self._t.messages[message_id] for message_id in self._t.by_conversation.get(conversation_id, ())
+        )
         fitting = [
             row
             for row in rows
@@ -287,7 +289,9 @@ class MemoryTx:
         self._set(self._t.aliases, key, (identity.id, alias, self._store.next_seq()))
 
     async def identity_of_contact(self, contact_id: UUID, kind: str) -> Identity | None:
-        rows = [row for row in self._t.identities.values() if row.contact_id == contact_id and row.kind == kind]
+        rows = [
+            row for row in self._t.identities.values() if row.contact_id == contact_id and row.kind == kind
+        ]
         return max(rows, key=lambda row: (row.created_at, row.id), default=None)
 
     async def identity(self, identity_id: UUID) -> Identity | None:
@@ -400,7 +404,9 @@ class MemoryTx:
         self._set(self._t.jobs, job.id, replace(job, state=state, lease_until=None))
 
     def _unfinished(self) -> list[Job]:
-        return [self._t.jobs[job_id] for job_id, _ in sorted(self._t.active.items(), key=lambda item: item[1])]
+        return [
+            self._t.jobs[job_id] for job_id, _ in sorted(self._t.active.items(), key=lambda item: item[1])
+        ]
 
     async def job_of_message(self, message_id: UUID) -> Job | None:
         return next((job for job in self._unfinished() if job.message_id == message_id), None)
@@ -447,4 +453,3 @@ class MemoryTx:
 
 def _alias_key(tenant: str, alias: Alias) -> tuple[str, str, str, str]:
     return tenant, *alias.key
-

@@ -3,13 +3,12 @@ one that survives means an invariant is blind."""
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from flags.stage import Path
-from router.delivery import judge, work
+from router.delivery import work
 from router.delivery.judge import Verdict
 from router.domain.conversation import Conversation
 from router.domain.job import EventState, Job, JobState, Outcome, Result
@@ -48,7 +47,7 @@ def forward_everything_whole(patch: pytest.MonkeyPatch) -> None:
 
 def divide_without_signing(patch: pytest.MonkeyPatch) -> None:
     """A divided body keeps the old signature."""
-    from adapters.native.whatsapp import WhatsApp  # noqa: PLC0415
+    from adapters.native.whatsapp import WhatsApp
 
     patch.setattr(WhatsApp, "resign", lambda self, channel, headers, body: tuple(headers))
 
@@ -79,21 +78,6 @@ def no_fence(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(MemoryTx, "fenced", fenced)
     patch.setattr(MemoryTx, "claim", short)
-
-
-def move_takes_started_sends(patch: pytest.MonkeyPatch) -> None:
-    """A move takes along a send whose attempt may have arrived."""
-
-    async def take(self: Facade, tx: Any, job: Job, message_id: Any, moved: Conversation, now: Any) -> None:
-        message = await tx.message(message_id)
-        await tx.save_job(
-            replace(job, path=moved.path, state=JobState.READY, due_at=now, lease_until=None, fence=job.fence + 1)
-        )
-        await tx.save_message(replace(message, path=moved.path))
-        for attempt in await tx.attempts(message_id):
-            await tx.end_attempt(replace(attempt, outcome=Outcome.RETRY))
-
-    patch.setattr(Facade, "_take_send", take)
 
 
 def move_keeps_forwards_and_handles(patch: pytest.MonkeyPatch) -> None:
@@ -157,10 +141,14 @@ def accept_forgets_repeats(patch: pytest.MonkeyPatch) -> None:
 
 def late_status_overwrites(patch: pytest.MonkeyPatch) -> None:
     """A status of anybody's message passes for ours."""
-    from router.ingest import split, statuses  # noqa: PLC0415
+    from router.ingest import split, statuses
 
     async def anybody(tx: Any, channel: Any, part: Part) -> Any:
-        rows = [row for row in tx._t.messages.values() if row.status is Status.QUEUED and row.channel == channel.slug]
+        rows = [
+            row
+            for row in tx._t.messages.values()
+            if row.status is Status.QUEUED and row.channel == channel.slug
+        ]
         return rows[0] if rows else await statuses.ours(tx, channel, part)
 
     patch.setattr(split, "ours", anybody)
@@ -180,7 +168,7 @@ def events_settled_early(patch: pytest.MonkeyPatch) -> None:
 
 def permits_never_expire(patch: pytest.MonkeyPatch) -> None:
     """A worker that was held up sends on a lease that is long over, and unknown is judged at once."""
-    from tests.simulation import world  # noqa: PLC0415
+    from tests.simulation import world
 
     send = world.SimSender.send
 
@@ -194,7 +182,6 @@ def permits_never_expire(patch: pytest.MonkeyPatch) -> None:
         return await claim(self, 1.0)
 
     patch.setattr(MemoryTx, "claim", short)
-    patch.setattr(judge, "timedelta", timedelta)
     patch.setattr(work, "judge_unknown", lambda **_: Verdict.SEND)
 
 
@@ -205,7 +192,6 @@ VARIANTS: tuple[Patch, ...] = (
     divide_without_signing,
     lanes_without_heads,
     no_fence,
-    move_takes_started_sends,
     move_keeps_forwards_and_handles,
     drop_forwards_on_failure,
     split_skips_ahead,

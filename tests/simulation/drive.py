@@ -1,6 +1,6 @@
 """One run: a seeded mix of everything that happens, then quiet, then the invariants.
 
-    python -m tests.simulation SEED [--steps N]     replays a run and prints what is wrong with it
+python -m tests.simulation SEED [--steps N]     replays a run and prints what is wrong with it
 """
 
 from collections.abc import Callable
@@ -9,14 +9,16 @@ from uuid import UUID
 from flags.stage import TRUTH, Path, Stage
 from router.delivery import Order
 from router.domain.errors import Conflict, LeaseLost, Rejected, StaleFlags
-from router.domain.job import JobState
+from router.domain.job import Job, JobState
 from router.domain.message import Content
 from router.domain.ports import Tx
 from tests.simulation.invariants import violations
 from tests.simulation.world import SimStore, World
 
 PATIENTS = [f"55119{number:08d}" for number in range(1, 6)]
+ACTIVE_SECONDS = 60.0
 QUIET_SECONDS = 4 * 3600
+OUTSIDE = ("outside", "people")
 
 
 class Driver:
@@ -26,9 +28,10 @@ class Driver:
         self.world = world
         self.actions: list[tuple[float, Callable[[], None]]] = [
             (30, self._says), (6, self._burst), (4, world.repeat), (4, self._rebatch), (4, self._echo),
-            (16, self._send), (4, self._flip), (4, self._move), (4, self._close), (3, self._crash),
+            (24, self._send), (4, self._flip), (10, self._move), (4, self._close), (3, self._crash),
             (4, self._weather), (2, self._jump), (2, self._refresh), (2, self._room_closes),
         ]  # fmt: skip
+        self.pace = world.kernel.dice.choice([1.0, 2.0, 4.0])  # actions a second
         self.weights = [weight for weight, _ in self.actions]
 
     def run(self, steps: int) -> list[str]:
@@ -37,9 +40,11 @@ class Driver:
         self._temper()
         for name in ("web1", "worker1", "worker2"):
             world.start(name)
-        while world.kernel.steps < steps:
-            if world.chance(0.12):
+        at = 0.0
+        while world.kernel.steps < steps or world.kernel.seconds < ACTIVE_SECONDS:
+            if world.kernel.seconds >= at:
                 world.kernel.dice.choices(self.actions, self.weights)[0][1]()
+                at = world.kernel.seconds + world.kernel.dice.expovariate(self.pace)
             world.kernel.step()
         self._calm()
         return [*self._wait_for_quiet(), *world.broken, *violations(world)]
@@ -70,7 +75,7 @@ class Driver:
             for _ in range(20):
                 world.kernel.step()
             tables = world.store.tables
-            outside = any(task.process in ("outside", "people") for task in world.kernel.tasks)
+            outside = any(task.process in OUTSIDE for task in world.kernel.tasks)
             if not tables.active and not tables.unsplit and not outside:
                 return []
             self._skip_idle()
@@ -79,19 +84,17 @@ class Driver:
         return [f"something waits for ever: {waiting}, unsplit {len(world.store.tables.unsplit)}"]
 
     def _skip_idle(self) -> None:
-        """With nothing but future due times left, jump to the next instead of polling there."""
-        world = self.world
-        if world.posting or world.store.tables.unsplit:
+        """With nothing to be done before some later time, jump there instead of polling all the way."""
+        world, tables = self.world, self.world.store.tables
+        heads = [job for job in map(tables.jobs.__getitem__, tables.active) if _heads(world, job)]
+        if tables.unsplit or any(job.state is JobState.RUNNING for job in heads):
             return
-        tables = world.store.tables
-        jobs = [tables.jobs[job] for job in tables.active]
-        jobs = [job for job in jobs if all(tables.lanes[lane][0] == job.id for lane in job.lanes)]
-        if not jobs or any(job.state is JobState.RUNNING for job in jobs):
-            return
-        due = min((job.due_at - world.kernel.now()).total_seconds() for job in jobs)
-        others = [task.ready_at for task in world.kernel.tasks if task.process in ("outside", "people")]
-        if due > 1 and (not others or min(others) > world.kernel.seconds + due):
-            world.kernel.seconds += due
+        waits = [(job.due_at - world.kernel.now()).total_seconds() for job in heads]
+        waits += [
+            task.ready_at - world.kernel.seconds for task in world.kernel.tasks if task.process in OUTSIDE
+        ]
+        if waits and min(waits) > 1:
+            world.kernel.seconds += min(waits)
 
     # actions -----------------------------------------------------------------------------------------------
 
@@ -105,7 +108,9 @@ class Driver:
         self.world.patient_says(self._slug(), [self._patient()])
 
     def _burst(self) -> None:
-        self.world.patient_says(self._slug(), [self._patient() for _ in range(2 + int(self.world.chance(0.5)))])
+        self.world.patient_says(
+            self._slug(), [self._patient() for _ in range(2 + int(self.world.chance(0.5)))]
+        )
 
     def _rebatch(self) -> None:
         self.world.rebatch(self._slug(), self._patient())
@@ -145,6 +150,13 @@ class Driver:
     def _on_open(self, name: str, act: Callable[[UUID], Callable[[Tx], object]]) -> None:
         world = self.world
         found = list(world.store.tables.open.values())
+        busy = [
+            which
+            for job in world.store.tables.active
+            if (which := world.store.tables.jobs[job].conversation_id)
+        ]
+        if busy and world.chance(0.7):
+            found = busy  # where something is under way, mistakes show
         webs = world.webs()
         if not found or not webs:
             return
@@ -168,7 +180,12 @@ class Driver:
                 conversation = await tx.conversation(which)
                 if conversation is not None and conversation.open:
                     await process.facade.move(
-                        tx, conversation, path, stage=Stage.CANARY, revision=process.flags.revision, reason="simulated"
+                        tx,
+                        conversation,
+                        path,
+                        stage=Stage.CANARY,
+                        revision=process.flags.revision,
+                        reason="simulated",
                     )
 
             return work
@@ -210,7 +227,9 @@ class Driver:
 
     def _weather(self) -> None:
         faults, dice = self.world.faults, self.world.kernel.dice
-        which = dice.choice(["rocketchat", "provider", "slow", "answers", "requests", "rings", "events", "calm"])
+        which = dice.choice(
+            ["rocketchat", "provider", "slow", "answers", "requests", "rings", "events", "calm"]
+        )
         if which == "rocketchat":
             faults.rocketchat_down = not faults.rocketchat_down
         elif which == "provider":
@@ -239,6 +258,10 @@ class Driver:
         if names:
             process = self.world.processes[self.world.kernel.dice.choice(names)]
             self.world.kernel.spawn("refresh", process.name, process.flags.refresh())
+
+
+def _heads(world: World, job: Job) -> bool:
+    return all(world.store.tables.lanes[lane][0] == job.id for lane in job.lanes)
 
 
 def run(seed: int, steps: int = 300, *, broken: str | None = None) -> list[str]:

@@ -23,15 +23,21 @@ def _rows(world: World) -> list[Message]:
 
 def _inbound(world: World) -> Iterator[str]:
     """None lost, none doubled: one row per thing said, handled."""
-    counted = Counter((row.channel, row.external_id) for row in _rows(world) if row.direction is Direction.INBOUND)
+    counted = Counter(
+        (row.channel, row.external_id) for row in _rows(world) if row.direction is Direction.INBOUND
+    )
     for one in world.record.said.values():
         if counted[one.slug, one.wamid] != 1:
             yield f"{one.wamid} has {counted[one.slug, one.wamid]} rows"
-    echoed = Counter((row.channel, row.external_id) for row in _rows(world) if row.direction is Direction.OUTBOUND)
+    echoed = Counter(
+        (row.channel, row.external_id) for row in _rows(world) if row.direction is Direction.OUTBOUND
+    )
     for wamid, slug in world.record.echoes.items():
         if echoed[slug, wamid] != 1:
             yield f"echo {wamid} has {echoed[slug, wamid]} rows"
-    dead = {share.message_id for letter in world.store.tables.dead_letters.values() for share in letter.job.shares}
+    dead = {
+        share.message_id for letter in world.store.tables.dead_letters.values() for share in letter.job.shares
+    }
     for row in _rows(world):
         if row.direction is Direction.INBOUND and row.handled_at is None and row.id not in dead:
             yield f"{row.external_id} on {row.path} was never handled"
@@ -40,7 +46,9 @@ def _inbound(world: World) -> Iterator[str]:
 def _rocketchat(world: World) -> Iterator[str]:
     """Path rocketchat: at least once, again only around a kill or a lost answer. Path native: never."""
     received = Counter(world.record.rocketchat)
-    dead = {share.message_id for letter in world.store.tables.dead_letters.values() for share in letter.job.shares}
+    dead = {
+        share.message_id for letter in world.store.tables.dead_letters.values() for share in letter.job.shares
+    }
     for row in _rows(world):
         if row.direction is not Direction.INBOUND or row.external_id not in world.record.said:
             continue

@@ -31,7 +31,9 @@ def meta(phone_number_id: str, changes: list[tuple[str, str, dict[str, Any]]], s
         }
         for (field, name), items in grouped.items()
     ]
-    return orjson.dumps({"object": "whatsapp_business_account", "entry": [{"id": f"waba{salt}", "changes": values}]})
+    return orjson.dumps(
+        {"object": "whatsapp_business_account", "entry": [{"id": f"waba{salt}", "changes": values}]}
+    )
 
 
 def said(wa: str, wamid: str, text: str, at: int) -> tuple[str, str, dict[str, Any]]:
@@ -42,7 +44,14 @@ def said(wa: str, wamid: str, text: str, at: int) -> tuple[str, str, dict[str, A
 
 def echo(wa: str, wamid: str, text: str, at: int) -> tuple[str, str, dict[str, Any]]:
     """What somebody typed on the clinic's phone."""
-    item = {"from": "5511", "to": wa, "id": wamid, "timestamp": str(at), "type": "text", "text": {"body": text}}
+    item = {
+        "from": "5511",
+        "to": wa,
+        "id": wamid,
+        "timestamp": str(at),
+        "type": "text",
+        "text": {"body": text},
+    }
     return "smb_message_echoes", "message_echoes", item
 
 
@@ -60,9 +69,17 @@ def room_event(
     """Rocket.Chat's omnichannel webhook."""
     messages = []
     if source_id is not None:
-        item: dict[str, Any] = {"_id": source_id, "msg": text, "ts": at, "rid": room, "u": {"_id": agent or "v" + wa}}
+        item: dict[str, Any] = {
+            "_id": source_id,
+            "msg": text,
+            "ts": at,
+            "rid": room,
+            "u": {"_id": agent or "v" + wa},
+        }
         if agent is not None:
             item["agentId"] = agent
         messages.append(item)
     visitor = {"_id": "v" + wa, "token": "tok" + wa, "name": "Paciente", "phone": [{"phoneNumber": wa}]}
-    return orjson.dumps({"_id": room, "type": kind, "visitor": visitor, "messages": messages, "label": source_id or at})
+    return orjson.dumps(
+        {"_id": room, "type": kind, "visitor": visitor, "messages": messages, "label": source_id or at}
+    )

@@ -32,6 +32,8 @@ T = TypeVar("T")
 PHONES = {"wa": "100", "wb": "200"}
 APPS = {"app-wa": "wa", "app-wb": "wb"}
 REQUEST_TIMEOUT = 15.0
+POLL_SECONDS = 3.0
+"""Longer than in production: a run has fewer steps in which nothing happens."""
 
 
 @dataclass(slots=True)
@@ -76,7 +78,9 @@ class SimFlags:
         stage, percent = self._world.revisions[self._revision]
         if stage is Stage.CANARY:
             inside = int((context.contact_id or "f")[:2], 16) * 100 < percent * 256
-            return Verdict(Stage.CANARY if inside else Stage.ROCKETCHAT, "share" if inside else "base", self._revision)
+            return Verdict(
+                Stage.CANARY if inside else Stage.ROCKETCHAT, "share" if inside else "base", self._revision
+            )
         return Verdict(stage, "base", self._revision)
 
     async def refresh(self) -> None:
@@ -157,7 +161,9 @@ class SimSender:
     async def send(self, permit: Permit, outbound: Outbound) -> Result:
         """As Sender.send. The permit is looked at in the very step in which the request leaves."""
         world = self._world
-        await world.kernel.pause(0, 25 if world.chance(0.02) else 0.05)  # a worker may be held up before it sends
+        await world.kernel.pause(
+            0, 25 if world.chance(0.02) else 0.05
+        )  # a worker may be held up before it sends
         if permit.path != self._path or world.kernel.monotonic() > permit.expires:
             return Result(Outcome.RETRY, code="permit")
         if self._path is Path.ROCKETCHAT and outbound.room_id is None:
@@ -252,7 +258,9 @@ class Record:
     echoes: dict[str, str] = field(default_factory=dict)  # wamid → slug
     rocketchat: list[str] = field(default_factory=list)  # wamids, in order of arrival
     bad_signatures: int = 0
-    excused: set[str] = field(default_factory=set)  # wamids that may arrive again: an answer was lost or a worker killed
+    excused: set[str] = field(
+        default_factory=set
+    )  # wamids that may arrive again: an answer was lost or a worker killed
     inbox: dict[str, list[str]] = field(default_factory=dict)  # wa → texts, in order
     by: dict[str, list[str]] = field(default_factory=dict)  # text → who sent it
     asked: dict[str, str] = field(default_factory=dict)  # text → wa: what the API accepted
@@ -291,7 +299,9 @@ class World:
         self.posting = 0
         self.tally = Tally()
         self.counter = 0
-        self.status_delay = 60.0 if self.chance(0.4) else 10.0  # well below unknown_after_seconds, outages included
+        self.status_delay = (
+            60.0 if self.chance(0.4) else 10.0
+        )  # well below unknown_after_seconds, outages included
 
     # chance ------------------------------------------------------------------------------------------------
 
@@ -317,12 +327,14 @@ class World:
         clock, dice = Clock(self.kernel, self.skews, name), Dice(self.kernel.dice)
         store = SimStore(self, self.store)
         ids, flags = Ids(clock, dice), SimFlags(self)
-        flags._revision = int(self.kernel.dice.random() * len(self.revisions))  # noqa: SLF001 - may start stale
+        flags._revision = int(self.kernel.dice.random() * len(self.revisions))
         facade = Facade(flags, ids)
         resolver = Resolver(ids, b"cohort")
         kinds = {"whatsapp": self.kind}
         hook = SimWebhook(self.channels)
-        rooms = Rooms(pins=facade, resolver=resolver, ids=ids, channels=self.channels, webhook=hook, bot_user_id="bot")
+        rooms = Rooms(
+            pins=facade, resolver=resolver, ids=ids, channels=self.channels, webhook=hook, bot_user_id="bot"
+        )
         ingest = Ingest(
             store=store, pins=facade, resolver=resolver, ids=ids, channels=self.channels, kinds=kinds, rooms=rooms,
             meter=self.tally, policy=self.policy,
@@ -338,7 +350,13 @@ class World:
         )  # fmt: skip
         bell = Bell(self)
         worker = Worker(
-            store=store, ingest=ingest, delivery=delivery, pins=facade, bell=bell, channels=self.channels
+            store=store,
+            ingest=ingest,
+            delivery=delivery,
+            pins=facade,
+            bell=bell,
+            channels=self.channels,
+            poll_seconds=POLL_SECONDS,
         )
         compose = Compose(pins=facade, resolver=resolver, ids=ids, kinds=kinds)
         self.processes[name] = Process(name, facade, compose, ingest, delivery, worker, flags, ids)
@@ -439,7 +457,7 @@ class World:
             self.kernel.spawn(f"status {name}", "outside", self._status(slug, wa, wamid, name, callback))
 
     async def _status(self, slug: str, wa: str, wamid: str, name: str, callback: str | None) -> None:
-        await self.kernel.pause(0.0, self.status_delay)
+        await self.kernel.pause(self.status_delay / 2, self.status_delay)
         change = status(wa, wamid, name, int(self.kernel.seconds), callback)
         body = meta(PHONES[slug], [change], self.counter)
         await self.post(slug, body, [], signed(body))
@@ -498,10 +516,14 @@ class World:
             del self.rooms[owner]
             self.tell("LivechatSession", room_id, owner[1], None, "", None)
 
-    def tell(self, kind: str, room: str, wa: str, source_id: str | None, text: str, agent: str | None) -> None:
+    def tell(
+        self, kind: str, room: str, wa: str, source_id: str | None, text: str, agent: str | None
+    ) -> None:
         """Rocket.Chat's webhook: may be lost."""
         if not self.chance(self.faults.lost_room_events):
-            self.kernel.spawn(f"webhook {kind}", "outside", self._tell(kind, room, wa, source_id, text, agent))
+            self.kernel.spawn(
+                f"webhook {kind}", "outside", self._tell(kind, room, wa, source_id, text, agent)
+            )
 
     async def _tell(
         self, kind: str, room: str, wa: str, source_id: str | None, text: str, agent: str | None
@@ -553,5 +575,8 @@ class World:
         known = old[int(self.kernel.dice.random() * len(old))]
         one = Said(self.fresh("wamid.I"), slug, wa, self.fresh("said "))
         self.record.said[one.wamid] = one
-        changes = [said(known.wa, known.wamid, known.text, self.at()), said(wa, one.wamid, one.text, self.at())]
+        changes = [
+            said(known.wa, known.wamid, known.text, self.at()),
+            said(wa, one.wamid, one.text, self.at()),
+        ]
         self._send(slug, changes, [one])

@@ -108,6 +108,7 @@ def test_list_and_history(figueira: Figueira, control: Control, desk: Any) -> No
     assert lines[1].split()[:3] == ["whatsapp", "canary", "10%"]
     told = json.loads(figueira("flags", "history", "whatsapp", "--limit", "2", "--json")[1])
     assert [one["revision"] for one in told["items"]] == [7, 6]
+    assert told["next_cursor"] is None
     history.assert_awaited_once_with(desk, "whatsapp", limit=2)
 
 
