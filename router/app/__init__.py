@@ -1,6 +1,4 @@
-"""The composition root: the one place that names adapters, opens connections and starts loops."""
+"""The composition root: the one place that names adapters, opens connections and starts loops.
 
-from router.app.parts import open_desk
-from router.app.serve import serve
-
-__all__ = ["open_desk", "serve"]
+`parts` puts a desk or a worker together, `serve` runs them. Import them by name: a command needs no web server.
+"""

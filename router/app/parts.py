@@ -4,36 +4,27 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import SystemRandom
 
 from adapters import KINDS
-from adapters.rocketchat.absent import Absent
-from adapters.rocketchat.forward import AiohttpForwarder, open_session, within
-from adapters.rocketchat.rest import RocketChatRest, RocketChatSender
-from adapters.rocketchat.webhook import Webhook
-from adapters.transport import open_client
 from flags.local import LocalSource
-from flags.stage import Path
 from router import metrics
 from router.control.desk import Desk
-from router.delivery import Compose, Delivery
+from router.delivery import Compose
 from router.domain.channel import RESERVED, Channel
 from router.domain.errors import ConfigurationError
 from router.domain.ids import Ids
-from router.domain.ports import Kind, RocketChat, Sender
+from router.domain.ports import Kind
 from router.facade import Facade
 from router.identity import Resolver
-from router.ingest import Ingest, Rooms
 from router.settings import Settings
-from router.storage.doorbell import Doorbell
 from router.storage.embedded import attach
 from router.storage.flags import PostgresFlagStore
 from router.storage.postgres import open_store
-from router.storage.upgrade import upgrade
-from router.worker import Worker
+from router.storage.revision import is_current
 
 COMMAND_POOL = 2
 """Connections of each role a command opens; a process that serves opens more."""
@@ -82,15 +73,22 @@ class Core:
 async def database(settings: Settings) -> AsyncIterator[str]:
     """The owner's DSN of the database, upgraded: the outside one, or the embedded server held while the block runs."""
     if settings.database_url is not None:
-        await upgrade(settings.database_url)
+        await _upgraded(settings.database_url)
         yield settings.database_url
         return
     embedded = await asyncio.to_thread(attach, settings.home)
     try:
-        await upgrade(embedded.dsn)
+        await _upgraded(embedded.dsn)
         yield embedded.dsn
     finally:
         await asyncio.to_thread(embedded.release)
+
+
+async def _upgraded(dsn: str) -> None:
+    if not await is_current(dsn):
+        from router.storage.upgrade import upgrade  # loads Alembic: not for every command
+
+        await upgrade(dsn)
 
 
 @asynccontextmanager
@@ -130,63 +128,6 @@ async def open_desk(settings: Settings) -> AsyncIterator[Desk]:
 def kinds_in_use() -> dict[str, Kind]:
     """Every kind of the register."""
     return {name: adapter.kind() for name, adapter in KINDS.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class Edges:
-    """The ways out of a worker."""
-
-    forwarder: AiohttpForwarder
-    senders: Mapping[tuple[Path, str], Sender]
-    rocketchat: RocketChat
-
-
-async def open_edges(settings: Settings, clock: SystemClock, stack: AsyncExitStack) -> Edges:
-    """HTTP clients, closed with the stack."""
-    seconds = settings.policy.request_timeout_seconds
-    client = await stack.enter_async_context(open_client(seconds))
-    session = await stack.enter_async_context(open_session())
-    forwarder = AiohttpForwarder(session, within(seconds))
-    rocketchat: RocketChat
-    to_rocketchat: Sender
-    known = settings.rocketchat
-    if known is not None and known.user_id and known.auth_token:
-        rocketchat = RocketChatRest(client, known.base_url, known.user_id, known.auth_token, clock)
-        to_rocketchat = RocketChatSender(rocketchat, clock.monotonic)
-    else:
-        rocketchat = to_rocketchat = Absent()
-    senders: dict[tuple[Path, str], Sender] = {}
-    for name, adapter in KINDS.items():
-        senders[Path.NATIVE, name] = adapter.sender(client, clock.monotonic)
-        senders[Path.ROCKETCHAT, name] = to_rocketchat
-    return Edges(forwarder, senders, rocketchat)
-
-
-def worker_of(settings: Settings, core: Core, edges: Edges, bell: Doorbell) -> Worker:
-    """The heart of a worker process."""
-    desk, known = core.desk, settings.rocketchat
-    sources = {name: source.channel for name, source in known.sources.items()} if known is not None else {}
-    rooms = Rooms(
-        pins=desk.facade, resolver=core.resolver, ids=desk.ids, channels=desk.channels,
-        webhook=Webhook(sources, desk.channels), bot_user_id=known.bot_user_id if known is not None else None,
-    )  # fmt: skip
-    ingest = Ingest(
-        store=desk.store, pins=desk.facade, resolver=core.resolver, ids=desk.ids, channels=desk.channels,
-        kinds=desk.kinds, rooms=rooms, meter=desk.meter, policy=settings.policy,
-    )  # fmt: skip
-    delivery = Delivery(
-        store=desk.store, clock=core.clock, random=core.dice, ids=desk.ids, channels=desk.channels, kinds=desk.kinds,
-        senders=edges.senders, forwarder=edges.forwarder, rocketchat=edges.rocketchat, rooms=rooms, meter=desk.meter,
-        policy=settings.policy,
-    )  # fmt: skip
-    return Worker(
-        store=desk.store,
-        ingest=ingest,
-        delivery=delivery,
-        pins=desk.facade,
-        bell=bell,
-        channels=desk.channels,
-    )
 
 
 def declared(channels: Mapping[str, Channel]) -> list[tuple[str, str]]:

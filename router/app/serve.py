@@ -20,7 +20,8 @@ from adapters.rocketchat.webhook import authentic
 from router import console, logs, metrics
 from router.api.application import create_api
 from router.api.webhooks import Accept, Front
-from router.app.parts import Core, declared, open_core, open_edges, worker_of
+from router.app.edges import open_edges, worker_of
+from router.app.parts import Core, declared, open_core
 from router.control import access, channels, processes
 from router.delivery import Claim, Delivery
 from router.domain.errors import ConfigurationError, Conflict, FigueiraError, Unavailable

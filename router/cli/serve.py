@@ -28,7 +28,7 @@ def add(menu: Menu) -> None:
 
 def _serve(args: argparse.Namespace) -> Answer:
     settings = settings_of(args)
-    from router.app import serve
+    from router.app.serve import serve
 
     code = serve(
         settings, host=args.host, port=args.port, role=args.role,

@@ -50,7 +50,7 @@ def settings_of(args: argparse.Namespace) -> Settings:
 
 def open_desk(settings: Settings) -> AbstractAsyncContextManager["Desk"]:
     """The composition root's: attached, upgraded when embedded, ready to act."""
-    from router.app import open_desk as opened  # loads the whole product: not for --help
+    from router.app.parts import open_desk as opened  # loads the whole product: not for --help
 
     desk: AbstractAsyncContextManager[Desk] = opened(settings)
     return desk

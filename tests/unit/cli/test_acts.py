@@ -134,9 +134,9 @@ def test_serve_hands_its_options_on(figueira: Figueira, monkeypatch: pytest.Monk
         told.update(options)
         return 0
 
-    app = ModuleType("router.app")
+    app = ModuleType("router.app.serve")
     app.serve = serve  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "router.app", app)
+    monkeypatch.setitem(sys.modules, "router.app.serve", app)
     code, out, _ = figueira(
         "serve", "--port", "0", "--role", "worker", "--workers", "2", "--metrics-port", "9", "--json"
     )

@@ -283,3 +283,23 @@ def test_a_misspelt_variable_is_refused_and_a_foreign_one_is_not(tmp_path: Path)
 def test_settings_cannot_be_changed_afterwards(full: Settings) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         full.home = Path("/elsewhere")  # type: ignore[misc]
+
+
+def test_without_a_name_the_file_here_wins_over_the_one_in_the_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`figueira …` typed beside a running `make run` finds what that wrote."""
+
+    def found(environ: dict[str, str]) -> str | None:
+        return load(environ, None, kinds=KINDS).public_url
+
+    monkeypatch.chdir(tmp_path)
+    named = {"FIGUEIRA_HOME": "h"}
+    assert found({}) is None
+    for home in (tmp_path / ".figueira", tmp_path / "h"):
+        home.mkdir(exist_ok=True)
+        write(home, f'public_url = "https://{home.name.strip(".")}.example"')
+    assert (found({}), found(named)) == ("https://figueira.example", "https://h.example")
+    write(tmp_path, 'public_url = "https://here.example"')
+    assert (found({}), found(named)) == ("https://here.example", "https://here.example")
+    assert found({"FIGUEIRA_CONFIG": "h/figueira.toml"}) == "https://h.example"
