@@ -120,6 +120,8 @@ class Facade:
             return conversation
         now = await tx.now()
         moved = replace(conversation, path=path, pin_version=conversation.pin_version + 1)
+        if path is Path.ROCKETCHAT:
+            moved = replace(moved, room_id=None)  # the move away closed it: the next message opens another
         await tx.save_conversation(moved)
         choice = Choice(path, stage, "move", revision)
         await tx.add_decision(self._decision(moved, choice, reason, now))

@@ -11,6 +11,7 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from router.domain.channel import Channel
 from router.domain.conversation import Contact, Identity
@@ -53,17 +54,32 @@ class Resolver:
         name: str | None,
         said_at: datetime,
         origin: str,
+        user_id: UUID | None = None,
     ) -> Person | None:
         """The person behind the addresses, made when unknown; None when they were erased after `said_at`.
 
-        `origin` is the path, for `ds_origem`: rocketchat_<canal> or <canal>.
+        `origin` is the path, for `ds_origem`: rocketchat_<canal> or <canal>. `user_id`: the clinic's user a new
+        contact belongs to, when the mapping of Rocket.Chat's users knows one; else a user is made.
         """
         erased_at = await tx.erased_at(channel.tenant, aliases)
         if erased_at is not None and said_at <= erased_at:
             return None
         found = await tx.identities(channel.tenant, aliases)
         if not found:
-            return await self._make(tx, channel, aliases, name, origin)
+            return await self._make(
+                tx,
+                channel,
+                aliases,
+                Contact(
+                    self._ids.new(),
+                    channel.tenant,
+                    self.cohort(aliases[0]),
+                    await tx.now(),
+                    name=name,
+                    user_id=user_id,
+                ),
+                origin,
+            )
         identity = min((known for _, known in found), key=lambda known: (known.created_at, known.id))
         await self._learn(tx, identity, aliases, found)
         contact = await tx.contact(identity.contact_id)
@@ -82,12 +98,10 @@ class Resolver:
                 await tx.put_alias(identity, alias)
 
     async def _make(
-        self, tx: Tx, channel: Channel, aliases: Sequence[Alias], name: str | None, origin: str
+        self, tx: Tx, channel: Channel, aliases: Sequence[Alias], contact: Contact, origin: str
     ) -> Person:
-        now = await tx.now()
         canal = DS_ORIGEM.get(channel.kind, channel.kind)
-        contact = Contact(self._ids.new(), channel.tenant, self.cohort(aliases[0]), now, name=name)
         contact = await tx.add_contact(contact, f"rocketchat_{canal}" if origin == "rocketchat" else canal)
-        identity = Identity(self._ids.new(), channel.tenant, contact.id, channel.kind, now)
+        identity = Identity(self._ids.new(), channel.tenant, contact.id, channel.kind, contact.created_at)
         await tx.add_identity(identity, aliases)
         return Person(contact, identity, new=True)

@@ -126,9 +126,13 @@ class Rooms:
             if conversation is None:
                 return facts  # said before the person was erased
             facts += await self._message(tx, place, conversation, said)
-        if told.type == "close" and conversation is not None and conversation.room_id == room.id:
+        if told.type == "close" and conversation is not None and self._ends(conversation, room):
             await self._pins.close(tx, conversation, "rocketchat")
         return facts
+
+    def _ends(self, conversation: Conversation, room: Room) -> bool:
+        """The room of a conversation that moved away is closed by us: no end of it."""
+        return conversation.room_id == room.id and conversation.path is Path.ROCKETCHAT
 
     async def _conversation(self, tx: Tx, place: _Place, told: RoomEvent) -> Conversation | None:
         """The room's open conversation: the one it is linked to, else the visitor's; linked from now on."""
@@ -160,7 +164,13 @@ class Rooms:
 
     async def _open(self, tx: Tx, place: _Place, told: RoomEvent, facts: list[Fact]) -> Conversation | None:
         """Rocket.Chat speaks in a room that has no open conversation here: it lives there, so it is pinned there."""
+        found = await self._person(tx, place, told)
+        return await self._pinned(tx, place, *found, facts) if found is not None else None
+
+    async def _person(self, tx: Tx, place: _Place, told: RoomEvent) -> tuple[Contact, Identity] | None:
+        """The visitor or user, made when unknown, and mapped to a user of the clinic; None when erased."""
         aliases = self._webhook.aliases(place.channel, told)
+        user_id = await tx.user_of_rocketchat(told.visitor_id) if told.visitor_id else None
         person = await self._resolver.resolve(
             tx,
             place.channel,
@@ -168,13 +178,14 @@ class Rooms:
             name=told.visitor_name,
             said_at=_said_at(told, place),
             origin=Path.ROCKETCHAT,
+            user_id=user_id,
         )
         if person is None:
             return None
         if told.visitor_id is not None and person.contact.user_id is not None:
             canal = DS_ORIGEM.get(place.channel.kind, place.channel.kind)
             await tx.map_rocketchat_user(told.visitor_id, person.contact.user_id, canal)
-        return await self._pinned(tx, place, person.contact, person.identity, facts)
+        return person.contact, person.identity
 
     async def _pinned(
         self, tx: Tx, place: _Place, contact: Contact, identity: Identity, facts: list[Fact]
@@ -260,29 +271,15 @@ class Rooms:
         return facts
 
     async def _flat_person(self, tx: Tx, place: _Place, told: RoomEvent) -> tuple[Contact, Identity] | None:
-        """`user.id` is Rocket.Chat's: mapped to a user of the clinic, else contact and user are made."""
-        tenant, kind = place.channel.tenant, place.channel.kind
+        """`user.id` is Rocket.Chat's: a mapped user's own address on this kind serves, if there is one."""
         user_id = await tx.user_of_rocketchat(told.visitor_id) if told.visitor_id else None
-        contact = await tx.contact_by_user(tenant, user_id) if user_id is not None else None
-        if contact is not None:
-            identity = await tx.identity_of_contact(contact.id, kind)
-            if identity is not None:
-                return contact, identity
-        aliases = self._webhook.aliases(place.channel, told)
-        person = await self._resolver.resolve(
-            tx,
-            place.channel,
-            aliases,
-            name=told.visitor_name,
-            said_at=_said_at(told, place),
-            origin=Path.ROCKETCHAT,
+        contact = await tx.contact_by_user(place.channel.tenant, user_id) if user_id is not None else None
+        identity = (
+            await tx.identity_of_contact(contact.id, place.channel.kind) if contact is not None else None
         )
-        if person is None:
-            return None
-        if told.visitor_id is not None and person.contact.user_id is not None:
-            canal = DS_ORIGEM.get(kind, kind)
-            await tx.map_rocketchat_user(told.visitor_id, person.contact.user_id, canal)
-        return person.contact, person.identity
+        if contact is not None and identity is not None:
+            return contact, identity
+        return await self._person(tx, place, told)
 
 
 _WEIGHT = {EventState.IGNORED: 0, EventState.HANDLED: 1, EventState.DEAD: 2, EventState.WAITING: 3}

@@ -7,10 +7,13 @@ value that may be one: it names the key, the file and the mend.
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Final
 
 from router.settings.keys import PREFIX, Keys
 from router.settings.model import Network, RocketChatSettings, RoomSource, Settings
-from router.settings.reader import Reader
+from router.settings.reader import DEFAULT_HOME, Reader
+
+NAME: Final = "figueira.toml"
 
 __all__ = ["Keys", "Network", "RocketChatSettings", "RoomSource", "Settings", "load"]
 
@@ -22,7 +25,8 @@ def load(
     kinds: Collection[str],
     native_keys: Mapping[str, Collection[str]] | None = None,
 ) -> Settings:
-    """Read, resolve, check. `config` None: FIGUEIRA_CONFIG, else ./figueira.toml when it is there.
+    """Read, resolve, check. `config` None: FIGUEIRA_CONFIG, else ./figueira.toml, else figueira.toml in
+    FIGUEIRA_HOME (`make run` writes that one), where there is one.
 
     `kinds` is the register's list; `native_keys` says per kind which keys `[channels.<slug>.native]` may have (a
     kind that is not in it takes any). Keys that are not set are made once in `home`, 0600, unless the database is an
@@ -35,5 +39,5 @@ def _config_path(environ: Mapping[str, str], config: Path | None) -> Path | None
     named = config or (Path(environ[PREFIX + "CONFIG"]) if environ.get(PREFIX + "CONFIG") else None)
     if named is not None:
         return named
-    default = Path("figueira.toml")
-    return default if default.is_file() else None
+    home = Path(environ.get(PREFIX + "HOME") or DEFAULT_HOME)
+    return next((path for path in (Path(NAME), home / NAME) if path.is_file()), None)

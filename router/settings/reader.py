@@ -16,6 +16,7 @@ from router.domain.policy import Policy
 from router.settings.keys import PREFIX, obtain
 from router.settings.model import Network, RocketChatSettings, RoomSource, Settings
 
+DEFAULT_HOME: Final = ".figueira"
 TOP: Final = (
     "home",
     "database_url",
@@ -151,7 +152,7 @@ class Reader:
             name: self._url(*self._top(name)) for name in ("unleash_url", "openai_base_url", "public_url")
         }
         secret = ("unleash_token", "unleash_admin_token", "broker_url", "openai_api_key")
-        home = Path(top["home"] or ".figueira")
+        home = Path(top["home"] or DEFAULT_HOME)
         checked: dict[str, Any] = {
             "home": home,
             "database_url": top["database_url"],
