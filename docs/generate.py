@@ -93,8 +93,9 @@ def _choices(action: argparse.Action) -> str:
 def settings() -> Iterator[str]:
     """The environment and figueira.toml."""
     yield from ("# Settings", "")
-    yield "From the environment, or `figueira.toml` (`FIGUEIRA_CONFIG`, `--config`); the environment wins. In the"
-    yield from ("file any text may be written `env:NAME` or `file:/path`: do so for what is secret.", "")
+    yield "From the environment, or a file; the environment wins. The file is the one that `--config` names, else"
+    yield "`FIGUEIRA_CONFIG`, else `./figueira.toml`, else `figueira.toml` in `FIGUEIRA_HOME`. In it any text may be"
+    yield from ("written `env:NAME` or `file:/path`: do so for what is secret.", "")
     known = _defaults(Settings)
     rows = (
         (f"`{PREFIX}{name.upper()}`", f"`{name}`", known.get(name, ""), TOLD["top"][name]) for name in TOP

@@ -58,11 +58,14 @@ class Driver:
         world.faults.lost_requests = dice.choice([0.0, 0.0, 0.2, 0.4])
         world.faults.lost_rings = dice.choice([0.0, 0.5])
         world.faults.lost_room_events = dice.choice([0.0, 0.0, 0.2])
+        world.faults.refusals = dice.choice([0.0, 0.0, 0.2])
+        world.faults.unmapped = world.chance(0.1)
 
     def _calm(self) -> None:
         faults = self.world.faults
         faults.rocketchat_down = faults.provider_down = faults.slow = False
         faults.lost_answers = faults.lost_requests = faults.lost_rings = faults.lost_room_events = 0.0
+        faults.unmapped, faults.refusals = False, 0.0
         for name in ("web1", "worker1", "worker2"):
             if name not in self.world.processes:
                 self.world.start(name)

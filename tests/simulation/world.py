@@ -32,6 +32,11 @@ T = TypeVar("T")
 PHONES = {"wa": "100", "wb": "200"}
 APPS = {"app-wa": "wa", "app-wb": "wb"}
 REQUEST_TIMEOUT = 15.0
+REFUSALS = (
+    Result(Outcome.PERMANENT, code="131047"),
+    Result(Outcome.CHANNEL, code="190"),
+    Result(Outcome.RETRY, code="130429", retry_after=2.0),
+)
 POLL_SECONDS = 3.0
 """Longer than in production: a run has fewer steps in which nothing happens."""
 
@@ -46,6 +51,7 @@ class Said:
     text: str
     posted_at: float = -1.0
     answered_at: float = -1.0
+    detour: bool = False  # posted to the other number's address
 
 
 @dataclass(slots=True)
@@ -59,6 +65,8 @@ class Faults:
     lost_requests: float = 0.0
     lost_rings: float = 0.0
     lost_room_events: float = 0.0
+    unmapped: bool = False  # nobody has said yet which channel Rocket.Chat's rooms belong to
+    refusals: float = 0.0  # the provider refuses: the message, the rate, or the whole account
 
 
 class SimFlags:
@@ -168,6 +176,8 @@ class SimSender:
             return Result(Outcome.RETRY, code="permit")
         if self._path is Path.ROCKETCHAT and outbound.room_id is None:
             return Result(Outcome.RETRY, code="no_room")
+        if not self.idempotent and world.chance(world.faults.refusals):
+            return world.kernel.dice.choice(REFUSALS)
         down = world.faults.rocketchat_down if self.idempotent else world.faults.provider_down
         act = world.rocketchat_sends if self.idempotent else world.provider_sends
         return await world.over_the_network(down, lambda: act(outbound))
@@ -220,8 +230,8 @@ class SimRocketChat:
 class SimWebhook:
     """The real parser of Rocket.Chat's webhooks."""
 
-    def __init__(self, channels: Mapping[str, Channel]) -> None:
-        self._channels = channels
+    def __init__(self, world: "World") -> None:
+        self._world = world
 
     def parse(self, body: bytes) -> tuple[RoomEvent, ...] | None:
         """As RoomWebhook.parse."""
@@ -233,7 +243,7 @@ class SimWebhook:
 
     def place(self, info: RoomInfo) -> str | None:
         """As RoomWebhook.place."""
-        return webhook.place(info, APPS, self._channels)
+        return webhook.place(info, {} if self._world.faults.unmapped else APPS, self._world.channels)
 
 
 @dataclass(slots=True)
@@ -331,7 +341,7 @@ class World:
         facade = Facade(flags, ids)
         resolver = Resolver(ids, b"cohort")
         kinds = {"whatsapp": self.kind}
-        hook = SimWebhook(self.channels)
+        hook = SimWebhook(self)
         rooms = Rooms(
             pins=facade, resolver=resolver, ids=ids, channels=self.channels, webhook=hook, bot_user_id="bot"
         )
@@ -557,9 +567,15 @@ class World:
         self._send(slug, [echo(wa, wamid, self.fresh("echo "), self.at())], [])
 
     def _send(self, slug: str, changes: list[tuple[str, str, dict[str, Any]]], heard: list[Said]) -> None:
+        """Now and then to the other number's address: what is in it still belongs to its own channel."""
         body = meta(PHONES[slug], changes, self.counter)
-        self.posted.append((slug, body))
-        self.kernel.spawn("post", "outside", self.post(slug, body, heard, signed(body)))
+        to = slug
+        if self.chance(0.05):
+            to = "wb" if slug == "wa" else "wa"
+            for one in heard:
+                one.detour = True
+        self.posted.append((to, body))
+        self.kernel.spawn("post", "outside", self.post(to, body, heard, signed(body)))
 
     def repeat(self) -> None:
         """Meta repeats an old body, or puts an old message into a new batch."""
