@@ -4,7 +4,7 @@ The world keeps its own record of what customers and Rocket.Chat received. The i
 """
 
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
