@@ -3,7 +3,10 @@
 import asyncio
 import itertools
 import os
+import pwd
 import shutil
+import socket
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -90,3 +93,68 @@ async def dsn(postgres: Server, postgres_template: str) -> AsyncIterator[str]:
 async def postgres_store(dsn: str) -> AsyncIterator[PostgresStore]:
     async with open_store(dsn, tombstone_key=TOMBSTONE_KEY) as store:
         yield store
+
+
+DEBIAN = Path("/usr/lib/postgresql/15/bin")
+
+
+@pytest.fixture(scope="session")
+def postgres_15() -> Iterator[Server]:
+    """Debian's server, on a socket in a directory of its own."""
+    if not (DEBIAN / "postgres").exists():
+        if os.environ.get("FIGUEIRA_TEST_SERVERS") == "require":
+            pytest.fail(f"PostgreSQL 15 is missing: {DEBIAN}")
+        pytest.skip(f"NOT TESTED: PostgreSQL 15 is missing ({DEBIAN})")
+    home = Path(tempfile.mkdtemp(prefix="figueira-pg15-"))
+    user = None
+    if os.geteuid() == 0:
+        user = "postgres"
+        os.chown(home, pwd.getpwnam(user).pw_uid, -1)
+    run = [str(DEBIAN / "initdb"), "-D", str(home / "pg"), "-A", "trust", "-U", "figueira", "-E", "UTF8"]
+    subprocess.run(run, check=True, capture_output=True, user=user, cwd="/")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    log = (home / "log").open("wb")
+    start = [str(DEBIAN / "postgres"), "-D", str(home / "pg"), "-k", str(home), "-h", "", "-p", str(port)]
+    process = subprocess.Popen(start, stdout=log, stderr=log, user=user, cwd="/")
+    try:
+        server = Server(str(home), port, "figueira")
+        asyncio.run(_first_answer(server))
+        yield server
+    finally:
+        process.terminate()
+        process.wait(30)
+        log.close()
+        shutil.rmtree(home)
+
+
+async def _first_answer(server: Server) -> None:
+    for _ in range(200):
+        try:
+            await server.run(f"create role {OWNER} login createrole")
+        except (OSError, asyncpg.CannotConnectNowError):
+            await asyncio.sleep(0.05)
+        else:
+            return
+    pytest.fail("PostgreSQL 15 does not answer")
+
+
+@pytest.fixture(scope="session")
+def postgres_15_template(postgres_15: Server) -> str:
+    name = f"template_{os.getpid()}"
+
+    async def make() -> None:
+        await upgrade(await postgres_15.create(name))
+
+    asyncio.run(make())
+    return name
+
+
+@pytest.fixture
+async def postgres_15_store(postgres_15: Server, postgres_15_template: str) -> AsyncIterator[PostgresStore]:
+    name = fresh_name()
+    dsn = await postgres_15.create(name, postgres_15_template)
+    async with open_store(dsn, tombstone_key=TOMBSTONE_KEY) as store:
+        yield store
+    await postgres_15.drop(name)

@@ -98,7 +98,19 @@ async def postgres_bench(postgres_store: PostgresStore) -> Bench:
     return Bench(postgres_store, None)
 
 
-@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.postgres)])
+@pytest.fixture
+async def postgres_15_bench(postgres_15_store: PostgresStore) -> Bench:
+    await postgres_15_store.sync_channels(CHANNELS)
+    return Bench(postgres_15_store, None)
+
+
+@pytest.fixture(
+    params=[
+        "memory",
+        pytest.param("postgres", marks=pytest.mark.postgres),
+        pytest.param("postgres_15", marks=[pytest.mark.postgres, pytest.mark.server]),
+    ]
+)
 def bench(request: pytest.FixtureRequest) -> Bench:
     found = request.getfixturevalue(f"{request.param}_bench")
     assert isinstance(found, Bench)

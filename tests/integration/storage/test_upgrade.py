@@ -1,15 +1,8 @@
 """Upgrades from older databases, on the wheel's PostgreSQL and on Debian's 15."""
 
 import asyncio
-import os
-import pwd
-import shutil
-import socket
-import subprocess
-import tempfile
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
@@ -22,53 +15,10 @@ from router.domain.job import JobState
 from router.storage.postgres import open_store
 from router.storage.tables import conversations, metadata
 from router.storage.upgrade import check, head, upgrade
-from tests.conftest import OWNER, TOMBSTONE_KEY, Server, fresh_name
+from tests.conftest import TOMBSTONE_KEY, Server, fresh_name
 from tests.contract.rows import alias, conversation, event, job, person
 
 pytestmark = [pytest.mark.postgres, pytest.mark.server]
-DEBIAN = Path("/usr/lib/postgresql/15/bin")
-
-
-@pytest.fixture(scope="module")
-def postgres_15() -> Iterator[Server]:
-    """Debian's server, on a socket in a directory of its own."""
-    if not (DEBIAN / "postgres").exists():
-        if os.environ.get("FIGUEIRA_TEST_SERVERS") == "require":
-            pytest.fail(f"PostgreSQL 15 is missing: {DEBIAN}")
-        pytest.skip(f"NOT TESTED: PostgreSQL 15 is missing ({DEBIAN})")
-    home = Path(tempfile.mkdtemp(prefix="figueira-pg15-"))
-    user = None
-    if os.geteuid() == 0:
-        user = "postgres"
-        os.chown(home, pwd.getpwnam(user).pw_uid, -1)
-    run = [str(DEBIAN / "initdb"), "-D", str(home / "pg"), "-A", "trust", "-U", "figueira", "-E", "UTF8"]
-    subprocess.run(run, check=True, capture_output=True, user=user, cwd="/")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    log = (home / "log").open("wb")
-    start = [str(DEBIAN / "postgres"), "-D", str(home / "pg"), "-k", str(home), "-h", "", "-p", str(port)]
-    process = subprocess.Popen(start, stdout=log, stderr=log, user=user, cwd="/")
-    try:
-        server = Server(str(home), port, "figueira")
-        asyncio.run(_first_answer(server))
-        yield server
-    finally:
-        process.terminate()
-        process.wait(30)
-        log.close()
-        shutil.rmtree(home)
-
-
-async def _first_answer(server: Server) -> None:
-    for _ in range(200):
-        try:
-            await server.run(f"create role {OWNER} login createrole")
-        except (OSError, asyncpg.CannotConnectNowError):
-            await asyncio.sleep(0.05)
-        else:
-            return
-    pytest.fail("PostgreSQL 15 does not answer")
 
 
 @pytest.fixture(params=["wheel", "debian"])
