@@ -74,7 +74,8 @@ async def exchange(
     except (httpx.InvalidURL, ValueError, TypeError):
         return Result(Outcome.CHANNEL, code="configuration")
     try:
-        async with asyncio.timeout(TOTAL_SECONDS):
+        # The client's own limit is the policy's: no request outlives the permit and the lease it was made under.
+        async with asyncio.timeout(min(TOTAL_SECONDS, client.timeout.read or TOTAL_SECONDS)):
             return await _exchange(client, request)
     except _NOT_LEFT:
         return Result(Outcome.RETRY, code="connect")

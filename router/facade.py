@@ -4,6 +4,7 @@ A conversation is decided once, when it opens, and keeps its path until it ends 
 written in the same transaction as the pin, so that every pin can say by which rule and revision it was made.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
@@ -21,9 +22,9 @@ from router.domain.job import (
     JobKind,
     JobState,
     Outcome,
+    closing_lane,
     inbound_lane,
     native_gate,
-    outbound_lane,
 )
 from router.domain.ports import Tx
 
@@ -38,10 +39,13 @@ class Choice:
     revision: int
 
 
-def choose(verdict: Verdict, *, rocketchat_open: bool, on_rocketchat_down: str) -> Choice:
-    """The path of a new conversation. Only a channel that says so leaves Rocket.Chat because it is down."""
+def choose(verdict: Verdict, channel: Channel, *, rocketchat_open: bool) -> Choice:
+    """The path of a new conversation. Only a channel that says so leaves Rocket.Chat because it is down; and none goes
+    native without its secret: a batch could not be divided, nor its sender be believed."""
     path = TRUTH[verdict.stage].new
-    if path is Path.ROCKETCHAT and not rocketchat_open and on_rocketchat_down == "native":
+    if not channel.can_divide:
+        return Choice(Path.ROCKETCHAT, verdict.stage, verdict.rule, verdict.revision)
+    if path is Path.ROCKETCHAT and not rocketchat_open and channel.on_rocketchat_down == "native":
         return Choice(Path.NATIVE, verdict.stage, "rocketchat_down", verdict.revision)
     return Choice(path, verdict.stage, verdict.rule, verdict.revision)
 
@@ -69,11 +73,8 @@ class Facade:
         verdict = self._flags.evaluate(
             Context(channel.kind, channel.tenant, channel.slug, contact.cohort, contact.contact_class)
         )
-        return choose(
-            verdict,
-            rocketchat_open=not (await tx.breaker(ROCKETCHAT_GATE, lock=False)).is_open,
-            on_rocketchat_down=channel.on_rocketchat_down,
-        )
+        breaker = await tx.breaker(ROCKETCHAT_GATE, lock=False)
+        return choose(verdict, channel, rocketchat_open=not breaker.is_open)
 
     async def open(
         self, tx: Tx, channel: Channel, contact: Contact, identity: Identity, *, in_rocketchat: bool = False
@@ -120,7 +121,7 @@ class Facade:
             return conversation
         now = await tx.now()
         moved = replace(conversation, path=path, pin_version=conversation.pin_version + 1)
-        if path is Path.ROCKETCHAT:
+        if path is Path.ROCKETCHAT and not await self._keeps_room(tx, conversation):
             moved = replace(moved, room_id=None)  # the move away closed it: the next message opens another
         await tx.save_conversation(moved)
         choice = Choice(path, stage, "move", revision)
@@ -143,14 +144,23 @@ class Facade:
         return closed
 
     async def close_room(self, tx: Tx, conversation: Conversation, now: datetime) -> None:
-        """Ask Rocket.Chat to close the conversation's room, after what is still to be sent into it."""
+        """Ask Rocket.Chat to close the conversation's room, in a lane of its own."""
         await tx.add_job(
             Job(
                 self._ids.new(), conversation.tenant, conversation.channel, JobKind.CLOSE_ROOM,
-                (outbound_lane(conversation.id),), ROCKETCHAT_GATE, now, now,
+                (closing_lane(conversation.id),), ROCKETCHAT_GATE, now, now,
                 conversation_id=conversation.id, room_id=conversation.room_id,
             )
         )  # fmt: skip
+
+    async def _keeps_room(self, tx: Tx, conversation: Conversation) -> bool:
+        """True when the room's closing had not begun and is called off."""
+        for job in await tx.jobs_of_conversation(conversation.id):
+            if job.kind is JobKind.CLOSE_ROOM and job.state is JobState.READY and not job.uncertain:
+                with suppress(LeaseLost):
+                    await tx.finish_job(await tx.fenced(job), JobState.DONE)
+                    return True
+        return False
 
     async def _relane(self, tx: Tx, job: Job, moved: Conversation, now: datetime) -> None:
         """Messages are locked before their job, as everywhere; a job that was claimed meanwhile has started."""
@@ -170,7 +180,7 @@ class Facade:
         attempts = await tx.attempts(message_id)
         if message is None or job.state is not JobState.READY or job.uncertain:
             return
-        if any(attempt.outcome is not Outcome.RETRY for attempt in attempts):
+        if any(attempt.outcome not in (Outcome.RETRY, Outcome.CHANNEL) for attempt in attempts):
             return
         gate = gate_of(moved.path, moved.channel)
         await tx.save_job(replace(job, path=moved.path, pin_version=moved.pin_version, due_at=now, gate=gate))

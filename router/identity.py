@@ -55,11 +55,13 @@ class Resolver:
         said_at: datetime,
         origin: str,
         user_id: UUID | None = None,
+        by_provider: bool = False,
     ) -> Person | None:
         """The person behind the addresses, made when unknown; None when they were erased after `said_at`.
 
         `origin` is the path, for `ds_origem`: rocketchat_<canal> or <canal>. `user_id`: the clinic's user a new
-        contact belongs to, when the mapping of Rocket.Chat's users knows one; else a user is made.
+        contact belongs to, when the mapping of Rocket.Chat's users knows one; else a user is made. Only the provider
+        (`by_provider`) may change how a known address is spelled: that spelling is what is sent to.
         """
         erased_at = await tx.erased_at(channel.tenant, aliases)
         if erased_at is not None and said_at <= erased_at:
@@ -81,7 +83,7 @@ class Resolver:
                 origin,
             )
         identity = min((known for _, known in found), key=lambda known: (known.created_at, known.id))
-        await self._learn(tx, identity, aliases, found)
+        await self._learn(tx, identity, aliases, found, respell=by_provider)
         contact = await tx.contact(identity.contact_id)
         if contact is None:
             raise LookupError("an identity without its contact")
@@ -89,12 +91,13 @@ class Resolver:
         return Person(contact, identity, split=split)
 
     async def _learn(
-        self, tx: Tx, identity: Identity, aliases: Sequence[Alias], found: Sequence[tuple[Alias, Identity]]
-    ) -> None:
+        self, tx: Tx, identity: Identity, aliases: Sequence[Alias], found: Sequence[tuple[Alias, Identity]], *,
+        respell: bool,
+    ) -> None:  # fmt: skip
         stored = {alias.key: (alias.value, known.id) for alias, known in found}
         for alias in aliases:
             value, owner = stored.get(alias.key, (None, identity.id))
-            if owner == identity.id and value != alias.value:
+            if owner == identity.id and (value is None or (respell and value != alias.value)):
                 await tx.put_alias(identity, alias)
 
     async def _make(

@@ -96,6 +96,11 @@ class WhatsApp:
         number = _DIGITS.fullmatch(given)
         if not number and not _SCOPED_ID.fullmatch(given):
             raise Rejected("invalid_recipient", "`to` is neither a phone number nor a WhatsApp user id")
+        if not number and not channel.native.get("portfolio"):
+            # Ids received are kept under the WABA their event names; guessed, the scope would make a second person.
+            raise Rejected(
+                "invalid_recipient", "a WhatsApp user id needs the channel's `portfolio` to be set"
+            )
         return (_alias(channel, "", number[1] if number else given),)
 
 

@@ -4,6 +4,7 @@ from router.domain.job import Outcome, Result
 from router.domain.ports import Outbound, Permit, RoomInfo
 
 _REFUSED = Result(Outcome.PERMANENT, code="rocketchat_not_configured")
+_LATER = Result(Outcome.RETRY, code="rocketchat_not_configured", retry_after=60.0)
 
 
 class Absent:
@@ -16,8 +17,8 @@ class Absent:
         return _REFUSED
 
     async def room_info(self, room_id: str) -> tuple[Result, RoomInfo | None]:  # noqa: ARG002 - the port's signature
-        """Refused."""
-        return _REFUSED, None
+        """It may be configured yet: the room's events wait, unplaced."""
+        return _LATER, None
 
     async def close_room(self, room_id: str, note: str) -> Result:  # noqa: ARG002 - the port's signature
         """Refused."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from adapters.payload import Malformed, identifier, items, load, mapping, moment, text
 from adapters.rocketchat.rest import phones, token_digest
-from router.domain.channel import Channel
+from router.domain.channel import Channel, named
 from router.domain.message import Alias, Content
 from router.domain.phone import canonical, digits
 from router.domain.ports import RoomEvent, RoomInfo, RoomMessage
@@ -65,6 +65,12 @@ def authentic(
     return bool(integration_token) and hmac.compare_digest(
         body_token(body), (integration_token or "").encode()
     )
+
+
+def writes_to(body: bytes, channels: Mapping[str, Channel]) -> Channel | None:
+    """The channel a flat form is for, named by its slug or by a kind only one channel has; None for all else."""
+    told = parse(body)
+    return named(channels, told[0].channel) if told and told[0].channel is not None else None
 
 
 # what is said ----------------------------------------------------------------------------------------------

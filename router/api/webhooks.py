@@ -81,7 +81,7 @@ class Accept:
     """`channels` by slug and `kinds` by name are read at each request, so the mappings may be replaced in place.
 
     `rocketchat_authentic` checks the token of Rocket.Chat's webhook in header or body (False while none is
-    configured); `authorize_key` says whether an API key holds the scope `webhook`.
+    configured); `authorize_key` says whether an API key may post this body (scope `webhook`, its own tenant).
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Accept:
         clock: Clock,
         random: Random,
         rocketchat_authentic: Authentic,
-        authorize_key: Callable[[str], Awaitable[bool]],
+        authorize_key: Callable[[str, bytes], Awaitable[bool]],
         policy: Policy,
     ) -> None:
         self._store = store
@@ -174,16 +174,16 @@ class Accept:
 
     async def _authentic(self, channel: Channel | None, headers: Headers, body: bytes) -> bool:
         if channel is None:
-            return self._rocketchat_authentic(headers, body) or await self._keyed(headers)
+            return self._rocketchat_authentic(headers, body) or await self._keyed(headers, body)
         if self._kinds[channel.kind].verify(channel, headers, body):
             return True
         # Without any secret nobody here can tell. A pure pass to Rocket.Chat may go: its own app verifies.
         return channel.webhook_url is not None and not any(channel.native.get(key) for key in SIGNING_KEYS)
 
-    async def _keyed(self, headers: Headers) -> bool:
+    async def _keyed(self, headers: Headers, body: bytes) -> bool:
         for name, value in headers:
             if name.lower() == b"authorization" and value[: len(_BEARER)].lower() == _BEARER:
-                return await self._authorize_key(value[len(_BEARER) :].strip().decode("latin-1"))
+                return await self._authorize_key(value[len(_BEARER) :].strip().decode("latin-1"), body)
         return False
 
     def _event(self, channel: Channel | None, raw_path: bytes, scope: Scope, body: bytes) -> Event:

@@ -12,17 +12,19 @@ import sys
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import uvicorn
 
-from adapters.rocketchat.webhook import authentic
+from adapters.rocketchat.webhook import authentic, writes_to
 from router import console, logs, metrics
 from router.api.application import create_api
 from router.api.webhooks import Accept, Front
 from router.app.edges import open_edges, worker_of
 from router.app.parts import Core, declared, open_core
 from router.control import access, channels, processes
+from router.control.desk import Desk, every
 from router.delivery import Claim, Delivery
 from router.domain.errors import ConfigurationError, Conflict, FigueiraError, Unavailable
 from router.domain.ids import Ids
@@ -211,15 +213,11 @@ def _web(settings: Settings, core: Core, role: str) -> _Server:
                 headers, body, webhook_token=known.webhook_token, integration_token=known.integration_token
             )
 
-        async def may_post(token: str) -> bool:
-            key = await access.key(desk, token)
-            return key is not None and ("webhook" in key.scopes or "all" in key.scopes)
-
         app = Front(
             app,
             Accept(
                 store=desk.store, channels=settings.channels, kinds=desk.kinds, clock=core.clock, random=core.dice,
-                rocketchat_authentic=from_rocketchat, authorize_key=may_post, policy=settings.policy,
+                rocketchat_authentic=from_rocketchat, authorize_key=partial(may_post, desk), policy=settings.policy,
             ),
         )  # fmt: skip
     return _Server(
@@ -228,6 +226,15 @@ def _web(settings: Settings, core: Core, role: str) -> _Server:
             timeout_graceful_shutdown=GRACE_SECONDS, http="httptools",
         )
     )  # fmt: skip
+
+
+async def may_post(desk: Desk, token: str, body: bytes) -> bool:
+    """Whether a key may post this to Rocket.Chat's webhook: one bound to a tenant, only its own channels' flat forms."""
+    key = await access.key(desk, token)
+    if key is None or not key.allows("webhook"):
+        return False
+    channel = writes_to(body, desk.channels)
+    return every(key.tenant) or (channel is not None and channel.tenant == key.tenant)
 
 
 def _start_worker(running: _Loops, worker: Worker, bell: Doorbell) -> None:

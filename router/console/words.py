@@ -73,6 +73,7 @@ JOBS: Final = {
     "forward": "repasse ao Rocket.Chat",
     "place": "mensagem do Rocket.Chat sem lugar",
     "close_room": "encerramento da sala",
+    "split": "evento que não pôde ser lido",
 }
 REASONS: Final = {
     "unknown": "enviada sem resposta: pode ter chegado",

@@ -8,13 +8,15 @@ from flags.stage import Path
 from router.control import audit
 from router.control.desk import Desk, every, id_of, stamp
 from router.domain.errors import Rejected
-from router.domain.job import EventState, Job, JobState
+from router.domain.job import EventState, Job, JobKind, JobState
 from router.domain.message import Message, Status
 from router.domain.ports import Tx
 from router.facade import gate_of
 from router.storage.queries import talk, work
 
 EVERYTHING = "all"
+SPLIT = "split"
+"""The `job_kind` of an event that could not be split, so that it made no job."""
 UNKNOWN = "unknown"
 """The reason of a send nobody knows the end of: only a person who names it may have it sent again."""
 _MOST = 10_000
@@ -52,7 +54,24 @@ async def listing(
     letters = await desk.store.transact(
         lambda tx: work.dead_letters(tx, _channels(desk, kind), limit), tenant=tenant
     )
-    return [shape(desk, letter) for letter in letters]
+    events = await desk.store.transact(
+        lambda tx: work.unsplit(tx, _channels(desk, kind), limit), tenant=tenant
+    )
+    return [*(shape(desk, letter) for letter in letters), *(_event_shape(desk, one) for one in events)]
+
+
+def _event_shape(desk: Desk, event: Letter) -> dict[str, Any]:
+    """An event that could not be split, as a dead letter: its own id stands for the job it never had."""
+    channel, nothing = (
+        desk.channels.get(event["channel"]),
+        ("path", "message_id", "conversation_id", "replayed_at"),
+    )
+    at, event_id = stamp(event["received_at"]), str(event["id"])
+    return dict.fromkeys(nothing) | {
+        "job_id": event_id, "tenant": event["tenant"], "channel": event["channel"],
+        "kind": channel.kind if channel else None, "job_kind": SPLIT, "reason": event["reason"],
+        "attempts": event["tries"], "event_id": event_id, "created_at": at, "at": at,
+    }  # fmt: skip
 
 
 def _channels(desk: Desk, kind: str | None) -> list[str] | None:
@@ -62,6 +81,10 @@ def _channels(desk: Desk, kind: str | None) -> list[str] | None:
 async def show(desk: Desk, job_id: UUID | str, *, tenant: str | None = None) -> dict[str, Any]:
     """One, with `lanes`, `error`, and the `tries` of its message. Raises Rejected unknown_dead_letter (404)."""
     wanted = id_of(job_id, *_ID)
+
+    event = await desk.store.transact(lambda tx: _unsplit(tx, wanted), tenant=tenant)
+    if event is not None:
+        return _event_shape(desk, event) | {"lanes": [], "error": event["reason"], "tries": []}
 
     async def read(tx: Tx) -> tuple[Letter, list[dict[str, Any]]]:
         letter = await _letter(tx, wanted)
@@ -88,14 +111,22 @@ async def replay(desk: Desk, job_id: UUID | str, *, by: str, tenant: str | None 
     """
     if job_id == EVERYTHING:
         letters = await desk.store.transact(lambda tx: work.dead_letters(tx, None, _MOST), tenant=tenant)
-        chosen = [one["job_id"] for one in letters if one["reason"] != UNKNOWN]
+        chosen = [one["job_id"] for one in letters if not _may_have_arrived(one)]
+        events = await desk.store.transact(lambda tx: work.unsplit(tx, None, _MOST), tenant=tenant)
+        chosen += [one["id"] for one in events]
         return sum([await _replay_if_possible(desk, one, by) for one in chosen])
     wanted = id_of(job_id, *_ID)
     if not every(tenant):
-        await desk.store.transact(lambda tx: _letter(tx, wanted), tenant=tenant)
+        await desk.store.transact(lambda tx: _seen(tx, wanted), tenant=tenant)
     # The engine's transaction: the event of the job may have come in on another tenant's channel.
     await desk.store.transact(lambda tx: _replay(desk, tx, wanted, by))
     return 1
+
+
+def _may_have_arrived(letter: Letter) -> bool:
+    """Also a send that was refused in the end, when an earlier try of it was never answered."""
+    job: Job = letter["job"]
+    return letter["reason"] == UNKNOWN or (job.kind is JobKind.SEND and job.uncertain)
 
 
 async def _replay_if_possible(desk: Desk, job_id: UUID, by: str) -> int:
@@ -113,7 +144,19 @@ async def _letter(tx: Tx, job_id: UUID, *, lock: bool = False) -> Letter:
     return letter
 
 
+async def _seen(tx: Tx, wanted: UUID) -> None:
+    if await _unsplit(tx, wanted) is None:
+        await _letter(tx, wanted)
+
+
+async def _unsplit(tx: Tx, wanted: UUID) -> Letter | None:
+    return next((one for one in await work.unsplit(tx, None, _MOST) if one["id"] == wanted), None)
+
+
 async def _replay(desk: Desk, tx: Tx, job_id: UUID, by: str) -> None:
+    if await work.split_again(tx, job_id):
+        await audit.record(desk, tx, act="deadletter.replay", subject=str(job_id), by=by)
+        return
     letter = await _letter(tx, job_id, lock=True)
     if letter["replayed_at"] is not None:
         raise Rejected("already_replayed", "this dead letter was replayed already", 409)

@@ -14,7 +14,7 @@ from flags.stage import TRUTH, Path, Stage
 from router.control import audit
 from router.control.conversations import refuse_undividable
 from router.control.desk import Desk
-from router.domain.errors import Rejected
+from router.domain.errors import Conflict, Rejected
 from router.domain.ports import Fact, Tx
 from router.storage.queries import processes, talk
 
@@ -174,8 +174,8 @@ async def _save(
             after = changed(before)
         try:
             saved = await desk.flags.save(after, expected=before.revision, floor=lowers(before, after))
-        except RevisionMoved:
-            continue
+        except (RevisionMoved, Conflict):
+            continue  # Conflict: the floor's lock met decisions under way, and a kill must not fail for that
         detail = {"revision": saved.revision, "stage": saved.stage.value}
         await desk.store.transact(
             lambda tx, told=detail: audit.record(  # type: ignore[misc]

@@ -5,16 +5,17 @@ A claim commits the lease and, for a send, the attempt row before the request le
 is under way; the result is written under the fence of the claim, so a worker that was away too long writes nothing.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from flags.stage import Path
-from router.delivery.judge import Verdict, backoff, judge_unknown, tripped
+from router.delivery.claim import Claim, Claims
+from router.delivery.judge import Verdict, backoff, tripped
 from router.domain.channel import Channel
 from router.domain.errors import LeaseLost
-from router.domain.ids import Ids
 from router.domain.job import (
+    ROCKETCHAT_GATE,
     Attempt,
     DeadLetter,
     Event,
@@ -26,59 +27,16 @@ from router.domain.job import (
     Result,
 )
 from router.domain.message import RANK, Message, Status, advance
-from router.domain.policy import Policy
 from router.domain.ports import (
-    Clock,
     Fact,
-    Forwarder,
-    Kind,
-    Meter,
-    Outbound,
-    Permit,
-    Random,
     Request,
-    RocketChat,
     RoomInfo,
-    RoomIngest,
-    Sender,
-    Store,
     Tx,
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A leased job with all its request needs."""
-
-    job: Job
-    now: datetime
-    event: Event | None = None
-    message: Message | None = None
-    attempt: Attempt | None = None
-    outbound: Outbound | None = None
-    permit: Permit | None = None
-
-
-class Delivery:
+class Delivery(Claims):
     """Carries out lane jobs. `senders` by path and kind; `step` is one job from claim to result."""
-
-    def __init__(
-        self, *, store: Store, clock: Clock, random: Random, ids: Ids, channels: Mapping[str, Channel],
-        kinds: Mapping[str, Kind], senders: Mapping[tuple[Path, str], Sender], forwarder: Forwarder,
-        rocketchat: RocketChat, rooms: RoomIngest, meter: Meter, policy: Policy,
-    ) -> None:  # fmt: skip
-        self._store = store
-        self._clock = clock
-        self._random = random
-        self._ids = ids
-        self._channels = channels
-        self._kinds = kinds
-        self._senders = senders
-        self._forwarder = forwarder
-        self._rocketchat = rocketchat
-        self._rooms = rooms
-        self._meter = meter
-        self._policy = policy
 
     async def step(self) -> bool:
         """Claim one job and carry it out. False: there was nothing to do."""
@@ -87,11 +45,6 @@ class Delivery:
             return False
         await self.carry_out(claim)
         return True
-
-    async def claim(self) -> Claim | None:
-        """Lease the next job and write its attempt; None when there is none."""
-        before = self._clock.monotonic()
-        return await self._store.transact(lambda tx: self._claim(tx, before))
 
     async def carry_out(self, claim: Claim) -> None:
         """The request and its result. Raises nothing for what the other side does."""
@@ -105,103 +58,6 @@ class Delivery:
         else:
             result = await self._rocketchat.close_room(claim.job.room_id or "", "moved to the new path")
             await self._finish(claim, result)
-
-    # claim -------------------------------------------------------------------------------------------------
-
-    async def _claim(self, tx: Tx, before: float) -> Claim | None:
-        found = await tx.claim(self._policy.lease_seconds)
-        if found is None:
-            return None
-        now = await tx.now()
-        job = replace(
-            found, state=JobState.RUNNING, uncertain=found.uncertain or found.state is JobState.RUNNING
-        )
-        if not await self._pass_gate(tx, job, now):
-            await tx.save_job(
-                replace(found, state=_rested(found), lease_until=None, attempts=found.attempts - 1)
-            )
-            return Claim(
-                replace(job, kind=JobKind.SEND), now
-            )  # nothing to carry out; look for another gate's job
-        if job.uncertain and not found.uncertain:
-            await tx.save_job(job)
-        if job.kind is JobKind.SEND:
-            return await self._claim_send(tx, job, now, before)
-        if job.kind is JobKind.FORWARD and job.event_id is not None and job.event_at is not None:
-            return Claim(job, now, event=await tx.event(job.event_id, job.event_at))
-        return Claim(job, now)
-
-    async def _pass_gate(self, tx: Tx, job: Job, now: datetime) -> bool:
-        """Behind a tripped breaker one job goes ahead as the probe; the others wait for what it finds."""
-        if not (await tx.breaker(job.gate, lock=False)).is_open:
-            return True
-        breaker = await tx.breaker(job.gate)
-        if not breaker.is_open:
-            return True
-        if breaker.open_until is not None and breaker.open_until > now:
-            return False
-        await tx.save_breaker(
-            replace(breaker, open_until=now + timedelta(seconds=self._policy.lease_seconds))
-        )
-        return True
-
-    async def _claim_send(self, tx: Tx, job: Job, now: datetime, before: float) -> Claim:
-        if job.message_id is None:
-            raise ValueError("a SEND job names a message")
-        message = await tx.message(job.message_id, lock=False)
-        channel = self._channels.get(job.channel)
-        if message is None or channel is None or RANK[message.status] >= RANK[Status.SENT]:
-            return Claim(job, now)
-        tried = await self._close_attempts(tx, await tx.attempts(message.id), now)
-        path = job.path or message.path
-        verdict = await self._verdict(tx, job, path, tried, now)
-        if verdict != Verdict.SEND:
-            return Claim(job, now, message=message)
-        conversation = await tx.conversation(message.conversation_id, lock=False)
-        if conversation is None:
-            return Claim(job, now)
-        attempt = Attempt(
-            self._ids.new(), message.tenant, message.id, job.id, len(tried) + 1, path, job.pin_version, now
-        )
-        await tx.add_attempt(attempt)
-        outbound = Outbound(
-            channel, tuple(await tx.aliases(conversation.identity_id)), message.content, str(message.id),
-            conversation.room_id, message.source_id,
-        )  # fmt: skip
-        permit = Permit(message.id, path, job.pin_version, before + self._policy.permit_seconds)
-        return Claim(job, now, message=message, attempt=attempt, outbound=outbound, permit=permit)
-
-    async def _close_attempts(self, tx: Tx, tried: Sequence[Attempt], now: datetime) -> list[Attempt]:
-        """An attempt without a result whose lease we hold now: its worker is gone, nobody knows."""
-        closed = []
-        for attempt in tried:
-            known = attempt
-            if attempt.outcome is None:
-                known = replace(attempt, ended_at=now, outcome=Outcome.UNKNOWN, code="no_answer")
-                await tx.end_attempt(known)
-            closed.append(known)
-        return closed
-
-    async def _verdict(
-        self, tx: Tx, job: Job, path: Path, tried: Sequence[Attempt], now: datetime
-    ) -> Verdict:
-        tried = [attempt for attempt in tried if attempt.job_id == job.id]  # a replayed message starts anew
-        if not tried or tried[-1].outcome in (Outcome.RETRY, Outcome.CHANNEL):
-            return Verdict.SEND
-        last = tried[-1]
-        statuses_at = await tx.last_status_at(job.channel)
-        evidence = (
-            statuses_at is not None and statuses_at > last.started_at and not await tx.backlog(job.channel)
-        )
-        left = sum(1 for attempt in tried if attempt.outcome is Outcome.UNKNOWN)
-        idempotent = self._senders[path, self._channels[job.channel].kind].idempotent
-        return judge_unknown(
-            tries=left,
-            since=now - last.started_at,
-            evidence=evidence,
-            idempotent=idempotent,
-            policy=self._policy,
-        )
 
     # send --------------------------------------------------------------------------------------------------
 
@@ -226,6 +82,9 @@ class Delivery:
             await tx.finish_job(job, JobState.DONE)
             return
         now = await tx.now()
+        if job.channel not in self._channels:
+            await self._give_up(tx, job, message, "channel_removed", now)
+            return
         tried = await tx.attempts(message.id)
         verdict = await self._verdict(tx, job, job.path or message.path, tried, now)
         if verdict == Verdict.DEAD:
@@ -251,6 +110,9 @@ class Delivery:
         try:
             job = await tx.fenced(job)
         except LeaseLost:
+            # A status that outran the answer has ended the job: the probe must still open its gate.
+            if result.outcome is Outcome.OK:
+                await self._breathe(tx, job, result, now)
             return facts
         if job.state is JobState.RUNNING:
             await self._breathe(tx, job, result, now)
@@ -258,11 +120,15 @@ class Delivery:
         return facts
 
     async def _learn_sent(self, tx: Tx, message: Message, attempt: Attempt, result: Result) -> list[Fact]:
-        """An OK is true whoever holds the lease now."""
+        """An OK is true whoever holds the lease now, and also when an echo that outran it was taken for a human turn and
+        has the provider's id: without this the send would stay unknown, and go again."""
+        learned = message.external_id or result.external_id
+        owner = await tx.message_by_external(message.channel, learned) if learned is not None else None
+        if owner is not None and owner.id != message.id:
+            learned = message.external_id
         sent = replace(
-            message, status=advance(message.status, Status.SENT), path=attempt.path,
-            external_id=message.external_id or result.external_id,
-        )  # fmt: skip
+            message, status=advance(message.status, Status.SENT), path=attempt.path, external_id=learned
+        )
         if sent != message:
             await tx.save_message(sent)
         climbed = sent.status is not message.status
@@ -277,18 +143,28 @@ class Delivery:
         if result.outcome is Outcome.PERMANENT:
             return await self._give_up(tx, job, message, result.code or "permanent", now)
         if result.outcome is Outcome.UNKNOWN:
-            await tx.save_message(replace(message, status=advance(message.status, Status.UNKNOWN)))
-            due = now + timedelta(seconds=self._policy.unknown_again_seconds)
-            if self._senders[job.path or message.path, message.kind].idempotent:
-                due = now + timedelta(seconds=self._wait(job, result))
-            await tx.save_job(
-                replace(job, state=JobState.UNKNOWN, due_at=due, lease_until=None, uncertain=True)
-            )
-            return [("outcomes_total", 1, (message.kind, job.path or message.path, "unknown"))]
+            return await self._unsure(tx, job, message, result, now)
         if self._exhausted(job, result, now):
             return await self._give_up(tx, job, message, result.code or "exhausted", now)
         await self._again(tx, job, result, now)
         return []
+
+    async def _unsure(self, tx: Tx, job: Job, message: Message, result: Result, now: datetime) -> list[Fact]:
+        """It left and nobody knows. Where a repeat is harmless it goes again, but not for ever while others arrive."""
+        path, attempts, seconds = job.path or message.path, job.attempts, self._policy.unknown_again_seconds
+        if self._senders[path, message.kind].idempotent:
+            if self._exhausted(job, result, now):
+                return await self._give_up(tx, job, message, "unknown", now)
+            seconds = self._wait(job, result)
+            attempts -= (await tx.breaker(job.gate, lock=False)).is_open
+        await tx.save_message(replace(message, status=advance(message.status, Status.UNKNOWN)))
+        due = now + timedelta(seconds=seconds)
+        await tx.save_job(
+            replace(
+                job, state=JobState.UNKNOWN, due_at=due, lease_until=None, uncertain=True, attempts=attempts
+            )
+        )
+        return [("outcomes_total", 1, (message.kind, path, "unknown"))]
 
     async def _give_up(self, tx: Tx, job: Job, message: Message, reason: str, now: datetime) -> list[Fact]:
         """A dead letter frees its lane. `unknown` stays unknown: a person decides, nobody claims it failed."""
@@ -326,7 +202,9 @@ class Delivery:
     async def _finished(self, tx: Tx, claim: Claim, result: Result) -> list[Fact]:
         """The end of a forward or a closed room: nothing here may be sent twice to a customer, so unknown is a retry."""
         now = await tx.now()
-        if result.outcome is Outcome.OK:  # true whoever holds the lease now; messages are locked before their job
+        if (
+            result.outcome is Outcome.OK
+        ):  # true whoever holds the lease now; messages are locked before their job
             carried = [share.message_id for share in claim.job.shares if share.message_id is not None]
             await tx.mark_handled(carried, now)
         try:
@@ -401,8 +279,11 @@ class Delivery:
     # common ends -------------------------------------------------------------------------------------------
 
     async def _breathe(self, tx: Tx, job: Job, result: Result, now: datetime) -> None:
-        """Tell the breaker. A rate limit or a refused permit says nothing about health."""
+        """Tell the breaker. A rate limit or a refused permit says nothing about health; nor does Rocket.Chat's refusal of
+        our token, which forwards do not carry: it must not hold what patients write."""
         if result.retry_after is not None or result.code in ("permit", "no_room"):
+            return
+        if job.gate == ROCKETCHAT_GATE and result.outcome is Outcome.CHANNEL:
             return
         seen = await tx.breaker(job.gate, lock=False)
         if result.outcome in (Outcome.OK, Outcome.PERMANENT) and not seen.failures:
@@ -429,8 +310,6 @@ class Delivery:
     def _wait(self, job: Job, result: Result) -> float:
         if result.retry_after is not None:
             return result.retry_after
+        if result.outcome is Outcome.CHANNEL:
+            return self._policy.channel_ill_seconds
         return backoff(max(job.attempts, 1), self._random.fraction(), self._policy)
-
-
-def _rested(found: Job) -> JobState:
-    return JobState.UNKNOWN if found.state is JobState.UNKNOWN else JobState.READY

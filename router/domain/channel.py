@@ -32,3 +32,11 @@ class Channel:
     def can_divide(self) -> bool:
         """A divided body must be signed again, which needs the secret."""
         return bool(self.native.get("app_secret"))
+
+
+def named(channels: Mapping[str, Channel], name: str) -> Channel | None:
+    """The channel of that slug, else the only one of that kind; None when there is none, or more than one."""
+    if name in channels:
+        return channels[name]
+    of_kind = [channel for channel in channels.values() if channel.kind == name]
+    return of_kind[0] if len(of_kind) == 1 else None

@@ -109,6 +109,11 @@ def outbound_lane(conversation_id: UUID) -> str:
     return f"outbound:{conversation_id}"
 
 
+def closing_lane(conversation_id: UUID) -> str:
+    """Where the closing of a room waits for Rocket.Chat: what is sent natively must not wait behind it."""
+    return f"channel:closing:{conversation_id}"
+
+
 def channel_lane(slug: str) -> str:
     """The lane of parts without a conversation."""
     return f"channel:{slug}"

@@ -105,8 +105,9 @@ class Tx(Protocol):
     async def unclaimed(
         self, conversation_id: UUID, direction: Direction, at: datetime, within: timedelta, *, key: str
     ) -> Sequence[Message]:
-        """Messages of the conversation whose key is still missing (`key`: "source_id" or "external_id"), with sent_at
-        within the span of `at`, nearest first. Locks."""
+        """Messages of the conversation whose key is still missing (`key`: "source_id" or "external_id"), dated
+        within the span of `at`, nearest first: by sent_at, an inbound one also by handled_at (now, while it is on its
+        way), since what was held reaches Rocket.Chat long after it was said. Locks."""
         ...
 
     async def add_message(self, message: Message) -> Message:
@@ -498,6 +499,10 @@ class Pins(Protocol):
 
     async def close(self, tx: Tx, conversation: Conversation, by: str) -> Conversation:
         """End the pin."""
+        ...
+
+    async def close_room(self, tx: Tx, conversation: Conversation, now: datetime) -> None:
+        """Ask Rocket.Chat to close `conversation.room_id`."""
         ...
 
 

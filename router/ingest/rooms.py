@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from flags.stage import Path
-from router.domain.channel import Channel
+from router.domain.channel import Channel, named
 from router.domain.conversation import Contact, Conversation, Identity, Room
 from router.domain.ids import Ids
 from router.domain.job import ROCKETCHAT_GATE, Event, EventState, Job, JobKind, JobState, room_lane
@@ -60,7 +60,7 @@ class Rooms:
     async def _take(self, tx: Tx, event: Event, told: RoomEvent, facts: list[Fact]) -> EventState:
         now = await tx.now()
         if told.channel is not None:
-            channel = self._flat_channel(told.channel)
+            channel = named(self._channels, told.channel)
             if channel is None:
                 return EventState.IGNORED
             facts += await self._flat(tx, _Place(channel, None, event, now), told)
@@ -140,13 +140,25 @@ class Rooms:
         if room is not None and room.conversation_id is not None:
             conversation = await tx.conversation(room.conversation_id)
             if conversation is not None and conversation.open:
-                return conversation
+                return await self._adopt(tx, conversation, room, told)
         aliases = self._webhook.aliases(place.channel, told)
         for _, identity in await tx.identities(place.channel.tenant, aliases):
             conversation = await tx.open_conversation(place.channel.slug, identity.id)
             if conversation is not None:
                 return await self._link(tx, place, conversation, identity, aliases)
         return None
+
+    async def _adopt(self, tx: Tx, conversation: Conversation, room: Room, told: RoomEvent) -> Conversation:
+        """A room that goes on although it was to be closed is where this conversation's answers go again."""
+        if (
+            told.type != "message"
+            or conversation.room_id is not None
+            or conversation.path is not Path.ROCKETCHAT
+        ):
+            return conversation
+        conversation = replace(conversation, room_id=room.id)
+        await tx.save_conversation(conversation)
+        return conversation
 
     async def _link(
         self, tx: Tx, place: _Place, conversation: Conversation, identity: Identity, aliases: Sequence[Alias]
@@ -160,6 +172,9 @@ class Rooms:
             if conversation.room_id is None and conversation.path is Path.ROCKETCHAT:
                 conversation = replace(conversation, room_id=place.room.id)
                 await tx.save_conversation(conversation)
+            elif conversation.path is Path.NATIVE and conversation.pin_version > 1:
+                # A move closes the room; of this one nobody knew when the conversation moved.
+                await self._pins.close_room(tx, replace(conversation, room_id=place.room.id), place.now)
         return conversation
 
     async def _open(self, tx: Tx, place: _Place, told: RoomEvent, facts: list[Fact]) -> Conversation | None:
@@ -207,7 +222,8 @@ class Rooms:
         direction = Direction.OUTBOUND if said.by_agent else Direction.INBOUND
         known = await tx.message_by_source(said.source_id)
         if known is not None:
-            return await self._again(tx, place, known, said)
+            # The flat form's id is the caller's word: it reaches no message of another channel.
+            return await self._again(tx, place, known, said) if known.channel == place.channel.slug else []
         at = said.sent_at or place.now
         rows = await tx.unclaimed(conversation.id, direction, at, CLAIM_SPAN, key="source_id")
         same = [row for row in rows if row.content.digest() == said.content.digest()]
@@ -252,13 +268,6 @@ class Rooms:
         return status_facts(known, changed, place.now)
 
     # the flat form -----------------------------------------------------------------------------------------
-
-    def _flat_channel(self, named: str) -> Channel | None:
-        """A slug, or a kind only one channel has."""
-        if named in self._channels:
-            return self._channels[named]
-        of_kind = [channel for channel in self._channels.values() if channel.kind == named]
-        return of_kind[0] if len(of_kind) == 1 else None
 
     async def _flat(self, tx: Tx, place: _Place, told: RoomEvent) -> list[Fact]:
         facts: list[Fact] = []

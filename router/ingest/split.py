@@ -187,6 +187,7 @@ class Ingest:
             name=part.name,
             said_at=part.sent_at or working.said_at,
             origin=Path.NATIVE,
+            by_provider=True,
         )
         if person is None:
             return None
@@ -242,7 +243,8 @@ class Ingest:
             self._share(working, channel, Share(part.ref, conversation.id))
 
     async def _status(self, tx: Tx, working: _Working, channel: Channel, part: Part) -> None:
-        await tx.touch_statuses(channel.slug, working.now)
+        # When it came, not when it is read: an old one is no sign that the address reports on what left since.
+        await tx.touch_statuses(channel.slug, min(working.event.received_at, working.now))
         message = await ours(tx, channel, part)
         if message is not None and message.path is Path.NATIVE:
             working.touched = True

@@ -78,16 +78,23 @@ async def candidate(
     """The one outbound message that still lacks the provider's id and fits; None when none does, or more than one."""
     rows = await tx.unclaimed(conversation.id, Direction.OUTBOUND, at, CLAIM_SPAN, key="external_id")
     fitting = [row for row in rows if _fits(row, conversation, part, by_content=by_content)]
-    return fitting[0] if len(fitting) == 1 else None
+    left = [row for row in fitting if row.status is not Status.QUEUED or await _under_way(tx, row)]
+    return left[0] if len(left) == 1 else None
+
+
+async def _under_way(tx: Tx, row: Message) -> bool:
+    """Its request has left and is not answered: an echo may outrun the answer."""
+    tried = await tx.attempts(row.id)
+    return bool(tried) and tried[-1].outcome is None
 
 
 def _fits(row: Message, conversation: Conversation, part: Part, *, by_content: bool) -> bool:
-    if row.path is not conversation.path or row.status in (Status.QUEUED, Status.FAILED, Status.REJECTED):
+    if row.path is not conversation.path or row.status in (Status.FAILED, Status.REJECTED):
         return False
     if by_content and part.content is not None:
         return row.content.digest() == part.content.digest()
     # A native send is known by its callback data, and an unknown one must not pass for sent on a stranger's status.
-    return row.path is Path.ROCKETCHAT and row.status is not Status.UNKNOWN
+    return row.path is Path.ROCKETCHAT and row.status not in (Status.QUEUED, Status.UNKNOWN)
 
 
 async def open_conversation_of(tx: Tx, channel: Channel, part: Part) -> Conversation | None:

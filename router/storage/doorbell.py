@@ -39,10 +39,15 @@ class Doorbell:
                 await self._task
 
     async def wait(self, topic: str, seconds: float) -> bool:
-        """True when a bell that begins with `topic` rang, also since the last wait for it; False after `seconds`."""
+        """True when a bell that begins with `topic` rang, also since the last wait for it; False after `seconds`.
+
+        One bell wakes one of those who wait for a topic: the others would only look where that one is at work."""
         event = self._rung[topic]
         try:
-            await asyncio.wait_for(event.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await event.wait()
+                while not event.is_set():  # another was woken first and took it
+                    await event.wait()
         except TimeoutError:
             return False
         event.clear()

@@ -40,6 +40,7 @@ __all__ = ["Embedded", "EmbeddedPostgresError", "attach"]
 
 DATABASE = "figueira"
 _START_SECONDS = 60.0
+_SIGNAL_AGAIN_SECONDS = 1.0
 _STOP_SECONDS = 30.0
 _GATE_SECONDS = 120.0
 _LOG_BYTES = 1 << 20
@@ -237,17 +238,19 @@ def _probe(site: Site, port: int) -> _State:
 def _processes(site: Site) -> tuple[int | None, list[int]]:
     """(postmaster, backends and what a dead postmaster left): processes named postgres working in the data
     directory, by procfs; without one, nothing is seen."""
-    postmaster, others = None, []
+    found: dict[int, tuple[int, bool]] = {}  # pid → its parent, whether it calls itself a backend
     with contextlib.suppress(FileNotFoundError):
         data = site.data.stat()
         for entry in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):  # gone, a zombie, or another user's
+            with contextlib.suppress(OSError, ValueError):  # gone, a zombie, or another user's
                 if (entry / "comm").read_bytes() == b"postgres\n" and samestat((entry / "cwd").stat(), data):
-                    if (entry / "cmdline").read_bytes().startswith(b"postgres: "):
-                        others.append(int(entry.name))
-                    else:
-                        postmaster = int(entry.name)
-    return postmaster, others
+                    parent = int((entry / "stat").read_bytes().rpartition(b")")[2].split()[1])
+                    named = (entry / "cmdline").read_bytes()
+                    found[int(entry.name)] = parent, not named or named.startswith(b"postgres: ")
+    # A backend that has just been forked still wears the postmaster's name, but not its parent.
+    heads = [pid for pid, (parent, backend) in found.items() if not backend and parent not in found]
+    postmaster = heads[0] if heads else None
+    return postmaster, [pid for pid in found if pid != postmaster]
 
 
 def _postmaster(site: Site) -> int | None:
@@ -288,14 +291,17 @@ def _signal(pids: list[int], number: signal.Signals) -> None:
 
 def _stop(site: Site) -> None:
     deadline = time.monotonic() + _STOP_SECONDS
-    postmaster = None if _vacant(site) else _postmaster(site)
-    if postmaster is not None:
-        _signal([postmaster], signal.SIGINT)  # fast shutdown
-    else:
-        _signal(_processes(site)[1], signal.SIGQUIT)  # left behind by a killed postmaster
+    again, postmaster = 0.0, None
     while not _vacant(site):
         if time.monotonic() > deadline:
             raise site.error(f"the server (pid {postmaster}) does not stop", "stop it by hand")
+        if time.monotonic() > again:
+            again = time.monotonic() + _SIGNAL_AGAIN_SECONDS
+            postmaster = _postmaster(site)
+            if postmaster is not None:
+                _signal([postmaster], signal.SIGINT)  # fast shutdown
+            else:
+                _signal(_processes(site)[1], signal.SIGQUIT)  # left behind by a killed postmaster
         time.sleep(0.005)
     with contextlib.suppress(OSError):
         site.socket_dir.rmdir()

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from flags.ports import Flag, RevisionMoved, Snapshot, Strategy
 from flags.stage import Stage
 from router.storage.postgres import PostgresStore
-from router.storage.postgres.accept import ring
 from router.storage.postgres.conversations import LOCK_FLOOR
 from router.storage.postgres.failures import translated
 
@@ -62,6 +61,7 @@ class PostgresFlagStore:
 
     def __init__(self, store: PostgresStore) -> None:
         self._pool = store.engine
+        self._ring = store.ring
 
     async def snapshot(self) -> Snapshot:
         """See FlagStore."""
@@ -73,12 +73,11 @@ class PostgresFlagStore:
     async def save(self, flag: Flag, *, expected: int | None, floor: bool) -> Flag:
         """See FlagStore. With `floor` it waits for the decisions under way on this kind."""
         with translated():
-            async with self._pool.acquire() as link:
-                async with link.transaction():
-                    saved = await _save(link, flag, expected)
-                    if floor:
-                        await _raise_floor(link, saved)
-                await ring(link, ["flags"])
+            async with self._pool.acquire() as link, link.transaction():
+                saved = await _save(link, flag, expected)
+                if floor:
+                    await _raise_floor(link, saved)
+        self._ring(["flags"])
         return saved
 
     async def history(self, kind: str, limit: int = 100) -> Sequence[Flag]:

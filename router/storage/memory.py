@@ -193,15 +193,18 @@ class MemoryTx:
     async def unclaimed(
         self, conversation_id: UUID, direction: Direction, at: datetime, within: timedelta, *, key: str
     ) -> Sequence[Message]:
-        rows = (
-            self._t.messages[message_id] for message_id in self._t.by_conversation.get(conversation_id, ())
-        )
-        fitting = [
-            row
-            for row in rows
-            if row.direction is direction and getattr(row, key) is None and abs(row.sent_at - at) <= within
-        ]
-        return sorted(fitting, key=lambda row: (abs(row.sent_at - at), row.seq))
+        def apart(row: Message) -> timedelta:
+            dates = (
+                [row.sent_at]
+                if direction is Direction.OUTBOUND
+                else [row.sent_at, row.handled_at or self._now]
+            )
+            return min(abs(date - at) for date in dates)
+
+        ids = self._t.by_conversation.get(conversation_id, ())
+        rows = [row for row in map(self._t.messages.__getitem__, ids) if row.direction is direction]
+        fitting = [row for row in rows if getattr(row, key) is None and apart(row) <= within]
+        return sorted(fitting, key=lambda row: (apart(row), row.seq))
 
     async def add_message(self, message: Message) -> Message:
         message = replace(message, seq=self._store.next_seq())

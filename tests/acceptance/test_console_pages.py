@@ -1,5 +1,6 @@
 """The console in a real browser over the real product: log in, watch, flip, answer, move, stop, go out."""
 
+import asyncio
 import os
 import urllib.request
 from collections.abc import Iterator
@@ -95,7 +96,11 @@ async def test_an_agent_answers_moves_and_closes(program: str, scene: Scene) -> 
     async with browser(program) as page:
         await _enter(page, scene, "ana@sol.example", role="agent", tenant=TENANT)
         assert not await page.js("Boolean(document.querySelector('[data-act]'))")
-        await page.go(f"{scene.url}/console/conversas?caminho=native")
+        for _ in range(80):  # the page is no live one: what was just posted may still be on its way in
+            await page.go(f"{scene.url}/console/conversas?caminho=native")
+            if await page.js("Boolean(document.querySelector('td.main a'))"):
+                break
+            await asyncio.sleep(0.25)
         await page.click("td.main a")
         await page.until("document.querySelector('#responder')")
         assert TEXT in await page.text("#mensagens")

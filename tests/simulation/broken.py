@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from flags.stage import Path
-from router.delivery import work
+from router.delivery import claim, work
 from router.delivery.judge import Verdict
 from router.domain.conversation import Conversation
 from router.domain.job import EventState, Job, JobState, Outcome, Result
@@ -22,7 +22,7 @@ Patch = Callable[[pytest.MonkeyPatch], None]
 
 def resend_unknown_blindly(patch: pytest.MonkeyPatch) -> None:
     """An unknown send is tried again at once."""
-    patch.setattr(work, "judge_unknown", lambda **_: Verdict.SEND)
+    patch.setattr(claim, "judge_unknown", lambda **_: Verdict.SEND)
 
 
 def forget_known_messages(patch: pytest.MonkeyPatch) -> None:
@@ -71,10 +71,10 @@ def no_fence(patch: pytest.MonkeyPatch) -> None:
     async def fenced(self: MemoryTx, job: Job) -> Job:
         return self._t.jobs[job.id]
 
-    claim = MemoryTx.claim
+    leased = MemoryTx.claim
 
     async def short(self: MemoryTx, lease_seconds: float) -> Job | None:
-        return await claim(self, 0.01)
+        return await leased(self, 0.01)
 
     patch.setattr(MemoryTx, "fenced", fenced)
     patch.setattr(MemoryTx, "claim", short)
@@ -176,13 +176,13 @@ def permits_never_expire(patch: pytest.MonkeyPatch) -> None:
         return await send(self, replace(permit, expires=float("inf")), outbound)
 
     patch.setattr(world.SimSender, "send", late)
-    claim = MemoryTx.claim
+    leased = MemoryTx.claim
 
     async def short(self: MemoryTx, lease_seconds: float) -> Job | None:
-        return await claim(self, 1.0)
+        return await leased(self, 1.0)
 
     patch.setattr(MemoryTx, "claim", short)
-    patch.setattr(work, "judge_unknown", lambda **_: Verdict.SEND)
+    patch.setattr(claim, "judge_unknown", lambda **_: Verdict.SEND)
 
 
 VARIANTS: tuple[Patch, ...] = (

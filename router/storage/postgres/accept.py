@@ -3,10 +3,8 @@ the next batch. At most two flushes are in flight, so one parses while the other
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
-
-import asyncpg
 
 from router.domain.errors import Conflict, StoreError, Unavailable
 from router.domain.job import Event
@@ -86,12 +84,41 @@ async def _insert(link: "Link", events: Sequence[Event]) -> Sequence[Answer]:
     return [event.id in stored for event in events]
 
 
-async def ring(link: "Link", topics: Sequence[str]) -> None:
-    """Wake who waits for the topics. A lost bell is no harm (everybody polls too), so no failure leaves here."""
-    try:
-        await link.execute("select pg_notify('figueira', topic) from unnest($1::text[]) topic", topics)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
-        return
+# A NOTIFY is a commit of its own, which would wait for the disk before anybody is woken. It has nothing to keep.
+_NOTIFY = """
+select set_config('synchronous_commit', 'off', true), pg_notify('figueira', topic) from unnest($1::text[]) topic
+"""
+
+
+async def notify(link: "Link", topics: Sequence[str]) -> None:
+    """Wake who waits for the topics."""
+    await link.execute(_NOTIFY, topics)
+
+
+class Ringer:
+    """Rings the doorbell beside the work: nobody's answer waits for it, and what rings meanwhile goes together."""
+
+    def __init__(self, ring: Callable[[Sequence[str]], Awaitable[None]]) -> None:
+        self._ring = ring
+        self._topics: set[str] = set()
+        self._task: asyncio.Task[None] | None = None
+
+    def ring(self, topics: Iterable[str]) -> None:
+        """Soon."""
+        self._topics.update(topics)
+        if self._topics and (self._task is None or self._task.done()):
+            self._task = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        """Waits for the bells under way."""
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while self._topics:
+            topics = sorted(self._topics)
+            self._topics.clear()
+            await self._ring(topics)
 
 
 class GroupInsert:

@@ -44,8 +44,11 @@ class Events(Base):
 
     async def lock_channel(self, slug: str) -> bool:
         # Two slugs of one hash would only wait for each other.
-        sql = "select pg_try_advisory_xact_lock($1, hashtext($2))"
-        return bool(await self._link.fetchval(sql, LOCK_SPLIT, slug))
+        sql = "select pg_try_advisory_xact_lock($1, hashtext($2)) as taken, now() as now"
+        row = await self._link.fetchrow(sql, LOCK_SPLIT, slug)
+        assert row is not None  # noqa: S101 - for the type checker: a SELECT without FROM is one row
+        self._now = row["now"]
+        return bool(row["taken"])
 
     async def waiting_events(self, slug: str, limit: int) -> Sequence[Event]:
         rows = await self._link.fetch(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from router.domain.errors import LeaseLost
-from router.domain.job import Job, JobState, inbound_lane, outbound_lane
+from router.domain.job import Job, JobState, closing_lane, inbound_lane, outbound_lane
 from router.storage.postgres import jobs
 from router.storage.postgres.base import WORK, Base, placeholders
 
@@ -172,8 +172,8 @@ class Lanes(Base):
 
     async def jobs_of_conversation(self, conversation_id: UUID) -> Sequence[Job]:
         rows = await self._link.fetch(
-            f"{_SELECT} where id in (select job_id from lane_jobs where lane = any($1::text[])) order by seq for update",
-            [inbound_lane(conversation_id), outbound_lane(conversation_id)],
+            f"{_SELECT} where id in (select job_id from lane_jobs where lane = any($1::text[])) order by seq",
+            [lane(conversation_id) for lane in (inbound_lane, outbound_lane, closing_lane)],
         )  # fmt: skip
         return [jobs.from_row(dict(row)) for row in rows]
 

@@ -10,7 +10,7 @@ from flags.stage import Path
 from router.domain.channel import EVERY_TENANT
 from router.domain.errors import Conflict
 from router.domain.message import RANK, Author, Content, Direction, Message, Status
-from router.storage.postgres.base import FOR_UPDATE, Base, insert
+from router.storage.postgres.base import FOR_UPDATE, Base, placeholders
 from router.storage.postgres.codec import clean_or_none
 
 if TYPE_CHECKING:
@@ -22,7 +22,18 @@ _COLUMNS = (
     "handled_at", "delivered_at", "matched_by", "metadata",
 )  # fmt: skip
 _SELECT = "select " + ", ".join(f"m.{name}" for name in _COLUMNS) + ", m.seq from messages m"
-_INSERT = insert("messages", _COLUMNS) + " returning seq"
+# Keys and row in one round trip; no row unless every key was free.
+_INSERT = f"""
+with wanted as (
+    select * from unnest($24::text[], $25::text[], $26::text[]) as w (key, channel, value)
+), claimed as (
+    insert into message_keys (key, channel, value, tenant_id, message_id, created_at)
+    select key, channel, value, $3, $2, $1 from wanted order by key on conflict do nothing returning 1
+)
+insert into messages ({", ".join(_COLUMNS)})
+select {placeholders(_COLUMNS)} where (select count(*) from claimed) = cardinality($24::text[])
+returning seq
+"""
 # The row's key never changes; what the update overwrote says which unique keys are new.
 _UPDATE = (
     "update messages m set "
@@ -78,6 +89,11 @@ def _keys(message: Message) -> dict[tuple[str, str], str | None]:
     return {("external", message.channel): message.external_id, ("source", ""): message.source_id}
 
 
+# Seconds between a message and another report of it. What was held is dated by Rocket.Chat when it got it at last.
+_APART = """least(abs(extract(epoch from m.sent_at - $3::timestamptz)), case when m.direction = 'inbound'
+    then abs(extract(epoch from coalesce(m.handled_at, now()) - $3::timestamptz)) end)"""
+
+
 class Messages(Base):
     """The message part of Tx."""
 
@@ -107,15 +123,18 @@ class Messages(Base):
             raise ValueError(f"no key of a message: {key}")
         rows = await self._link.fetch(
             f"{_SELECT} where m.conversation_id = $1 and m.direction = $2 and m.{key} is null"
-            " and m.sent_at between $3::timestamptz - $4::interval and $3::timestamptz + $4::interval"
-            " order by abs(extract(epoch from m.sent_at - $3::timestamptz)), m.seq for update",
+            f" and {_APART} <= extract(epoch from $4::interval) order by {_APART}, m.seq for update",
             conversation_id, direction, at, within,
         )  # fmt: skip
         return [_message(row) for row in rows]
 
     async def add_message(self, message: Message) -> Message:
-        await self._claim_keys(message, _keys(message))
-        return replace(message, seq=await self._link.fetchval(_INSERT, *_values(message)))
+        keys = [(*place, value) for place, value in _keys(message).items() if value is not None]
+        names, channels, values = ([key[place] for key in keys] for place in range(3))
+        seq: int | None = await self._link.fetchval(_INSERT, *_values(message), names, channels, values)
+        if seq is None:
+            raise Conflict("another message has one of these keys")
+        return replace(message, seq=seq)
 
     async def save_message(self, message: Message) -> None:
         old = await self._link.fetchrow(_UPDATE, *_values(message))

@@ -16,21 +16,24 @@ from router.storage.postgres.codec import clean, clean_or_none
 if TYPE_CHECKING:
     from asyncpg import Record
 
+    from router.storage.postgres.base import Link
+
 _CONTACT = "id, tenant_id, cohort, created_at, name, contact_class, user_id"
 _IDENTITY = "i.id, i.tenant_id, i.contact_id, i.kind, i.created_at"
+_THEIR_CONTACT = ", ".join(f"c.{name} as c_{name}" for name in _CONTACT.split(", "))
 _NAMELESS = "Sem nome"  # tb_users is the clinic's and may want a name
 _NAME_LENGTH = 255
 
 
-def _contact(row: "Record") -> Contact:
+def _contact(row: "Record", prefix: str = "") -> Contact:
     return Contact(
-        id=row["id"],
-        tenant=row["tenant_id"],
-        cohort=row["cohort"],
-        created_at=row["created_at"],
-        name=row["name"],
-        contact_class=row["contact_class"],
-        user_id=row["user_id"],
+        id=row[f"{prefix}id"],
+        tenant=row[f"{prefix}tenant_id"],
+        cohort=row[f"{prefix}cohort"],
+        created_at=row[f"{prefix}created_at"],
+        name=row[f"{prefix}name"],
+        contact_class=row[f"{prefix}contact_class"],
+        user_id=row[f"{prefix}user_id"],
     )
 
 
@@ -46,6 +49,11 @@ def _identity(row: "Record") -> Identity:
 
 class People(Base):
     """The people part of Tx."""
+
+    def __init__(self, link: "Link", tombstone_key: bytes) -> None:
+        super().__init__(link, tombstone_key)
+        self._met: dict[UUID, Contact] = {}
+        """Contacts of the identities just read: who asks for an identity asks for its contact next, once."""
 
     def _buried(self, tenant: str, alias: Alias) -> bytes:
         """A tombstone must not give away whom it is for: a keyed digest of the address."""
@@ -72,12 +80,14 @@ class People(Base):
 
     async def identities(self, tenant: str, aliases: Sequence[Alias]) -> Sequence[tuple[Alias, Identity]]:
         rows = await self._link.fetch(
-            f"select {_IDENTITY}, a.kind as alias_kind, a.scope, a.lookup, a.value from unnest($2::text[], $3::text[], $4::text[])"
-            " with ordinality as asked (kind, scope, lookup, place)"
+            f"select {_IDENTITY}, a.kind as alias_kind, a.scope, a.lookup, a.value, {_THEIR_CONTACT}"
+            " from unnest($2::text[], $3::text[], $4::text[]) with ordinality as asked (kind, scope, lookup, place)"
             " join identity_aliases a on a.tenant_id = $1 and a.kind = asked.kind and a.scope = asked.scope"
-            " and a.lookup = asked.lookup join identities i on i.id = a.identity_id order by asked.place",
+            " and a.lookup = asked.lookup join identities i on i.id = a.identity_id"
+            " left join contacts c on c.id = i.contact_id order by asked.place",
             tenant, [a.kind for a in aliases], [a.scope for a in aliases], [clean(a.lookup) for a in aliases],
         )  # fmt: skip
+        self._met = {row["contact_id"]: _contact(row, "c_") for row in rows if row["c_id"] is not None}
         return [
             (Alias(row["alias_kind"], row["scope"], row["lookup"], row["value"]), _identity(row))
             for row in rows
@@ -109,6 +119,9 @@ class People(Base):
         return contact
 
     async def contact(self, contact_id: UUID) -> Contact | None:
+        met = self._met.pop(contact_id, None)
+        if met is not None:
+            return met
         row = await self._link.fetchrow(f"select {_CONTACT} from contacts where id = $1", contact_id)
         return _contact(row) if row else None
 
@@ -124,6 +137,7 @@ class People(Base):
             "update contacts set cohort = $2, name = $3, contact_class = $4, user_id = $5 where id = $1",
             contact.id, contact.cohort, clean_or_none(contact.name), contact.contact_class, contact.user_id,
         )  # fmt: skip
+        self._met.pop(contact.id, None)
 
     async def add_identity(self, identity: Identity, aliases: Sequence[Alias]) -> None:
         await self._link.execute(

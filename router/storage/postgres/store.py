@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Self, TypeVar
 import asyncpg
 
 from router.domain.channel import Channel
-from router.domain.errors import Conflict
+from router.domain.errors import Conflict, StoreError, Unavailable
 from router.domain.job import Event
 from router.domain.ports import Tx
 from router.storage.postgres import accept, codec
-from router.storage.postgres.accept import Answer, GroupInsert
+from router.storage.postgres.accept import Answer, GroupInsert, Ringer
 from router.storage.postgres.answers import Answers
 from router.storage.postgres.attempts import Attempts
 from router.storage.postgres.conversations import Conversations
@@ -81,9 +81,11 @@ class PostgresStore:
         self._tombstone_key = tombstone_key
         # A pool of its own: workers that hold every connection must not keep a webhook from being stored.
         self._accepting = _pool(dsn, ENGINE_ROLE, accept.IN_FLIGHT, _ACCEPT_SECONDS)
+        self._ringing = _pool(dsn, ENGINE_ROLE, 1, _CONNECT_SECONDS)
         self.engine = _pool(dsn, ENGINE_ROLE, pool_size, _COMMAND_SECONDS)
         self._tenant = _pool(dsn, TENANT_ROLE, pool_size, _COMMAND_SECONDS)
         self._group = GroupInsert(self._flush)
+        self._ringer = Ringer(self._ring)
 
     @classmethod
     async def open(cls, dsn: str, *, tombstone_key: bytes, pool_size: int = 10) -> Self:
@@ -98,11 +100,12 @@ class PostgresStore:
 
     @property
     def _pools(self) -> tuple["Pool", ...]:
-        return self._accepting, self.engine, self._tenant
+        return self._accepting, self._ringing, self.engine, self._tenant
 
     async def close(self) -> None:
         """Lets the flushes under way end, then closes every connection."""
         await self._group.close()
+        await self._ringer.close()
         for pool in self._pools:
             await pool.close()
 
@@ -116,10 +119,19 @@ class PostgresStore:
         with translated():
             async with self._accepting.acquire(timeout=_ACCEPT_SECONDS) as link:
                 answers = await accept.store(link, events)
-                stored = {event.channel for event, new in zip(events, answers, strict=True) if new is True}
-                if stored:
-                    await accept.ring(link, [f"split:{slug}" for slug in sorted(stored)])
-                return answers
+        stored = {event.channel for event, new in zip(events, answers, strict=True) if new is True}
+        self.ring(f"split:{slug}" for slug in stored)
+        return answers
+
+    def ring(self, topics: Iterable[str]) -> None:
+        """Wake whoever waits for the topics, soon and beside the work."""
+        self._ringer.ring(topics)
+
+    async def _ring(self, topics: Sequence[str]) -> None:
+        # A lost bell is no harm (everybody polls too), so no failure leaves here.
+        with contextlib.suppress(StoreError, Unavailable), translated():
+            async with self._ringing.acquire(timeout=_CONNECT_SECONDS) as link:
+                await accept.notify(link, topics)
 
     # ---- transactions
 
@@ -140,9 +152,8 @@ class PostgresStore:
                     if tenant is not None:
                         await link.execute("select set_config('figueira.tenant', $1, true)", tenant)
                     result = await work(tx)
-                if tx.bells:
-                    await accept.ring(link, sorted(tx.bells))
-                return result
+        self.ring(tx.bells)
+        return result
 
     async def waiting_channels(self) -> Sequence[str]:
         """See Store. One index look-up a channel, however many events wait."""

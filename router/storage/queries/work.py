@@ -3,6 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
+from router.domain.channel import RESERVED
 from router.domain.job import Job
 from router.domain.ports import Tx
 from router.storage.postgres import jobs
@@ -43,6 +44,11 @@ _COUNTERS = f"""
     (percentile_cont(0.95) within group (order by {_SPAN}) filter (where delivered_at >= sent_at))::float8
         as delivery_seconds_p95
 """
+# Events that split gave up: they have no job. Channel by channel, so that the index on (channel, state) finds them.
+_UNSPLIT = f"""
+from (select slug from channels union all select '{RESERVED}') c join lateral (
+    select * from events e where e.channel = c.slug and e.state = 'dead' and e.tries >= {MAX_TRIES}
+) e on true"""
 _LETTER = """
 select job_id, tenant_id as tenant, channel, kind as job_kind, reason, at, replayed_at, job from dead_letters"""
 
@@ -129,8 +135,34 @@ async def dead_counts(tx: Tx) -> list[Row]:
     """Dead letters that wait for a person, per channel."""
     return await rows(
         tx,
-        "select channel, count(*) as dead from dead_letters where replayed_at is null group by channel order by 1",
+        "select channel, count(*) as dead from ("
+        " select channel from dead_letters where replayed_at is null"
+        f" union all select e.channel {_UNSPLIT}) dead group by channel order by 1",
     )
+
+
+async def unsplit(tx: Tx, channels: list[str] | None, limit: int) -> list[Row]:
+    """Events that were given up because splitting them failed, oldest first. With `channels`, of those only."""
+    where = Where().add("e.channel = any({}::text[])", channels)
+    where.values.append(limit)
+    return await rows(
+        tx,
+        f"select e.id, e.tenant_id as tenant, e.channel, e.reason, e.tries, e.received_at {_UNSPLIT}{where.sql}"
+        f" order by e.seq limit ${len(where.values)}",
+        *where.values,
+    )
+
+
+async def split_again(tx: Tx, event_id: UUID) -> bool:
+    """Let a given-up event be split anew; False: it is none. Engine only."""
+    updated = await row(
+        tx,
+        "update events u set state = 'waiting', split = false, tries = 0, reason = null from"
+        f" (select e.received_at, e.id {_UNSPLIT} where e.id = $1) e"
+        " where u.received_at = e.received_at and u.id = e.id returning u.channel",
+        event_id,
+    )
+    return updated is not None
 
 
 async def dead_letters(tx: Tx, channels: list[str] | None, limit: int) -> list[Row]:

@@ -8,7 +8,7 @@ from flags.ports import Flag, Strategy
 from flags.stage import Path, Stage
 from router.control import audit, conversations, flags, processes
 from router.control.desk import Desk
-from router.domain.errors import Rejected
+from router.domain.errors import Conflict, Rejected
 from tests.integration.control.desk_scene import LUA, SOL, make_desk, open_conversation, told
 
 pytestmark = pytest.mark.postgres
@@ -193,3 +193,21 @@ async def test_now_goes_through_every_page(desk: Desk, monkeypatch: pytest.Monke
         await open_conversation(desk)
     change = await flags.set_stage(desk, "whatsapp", stage="native", reason="r", by="b", now=True)
     assert change.moved == 5
+
+
+async def test_a_kill_that_meets_decisions_under_way_is_tried_again(desk: Desk) -> None:
+    """PostgreSQL may end either side of a deadlock: an emergency must not be told to come back later."""
+    store, met = desk.flags, iter([Conflict(), None])
+
+    class Meeting:
+        async def save(self, flag: Flag, *, expected: int | None, floor: bool) -> Flag:
+            if (error := next(met)) is not None:
+                raise error
+            return await store.save(flag, expected=expected, floor=floor)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(store, name)
+
+    killed = await flags.kill(replace(desk, flags=Meeting()), "whatsapp", by="ana@sol.br")  # type: ignore[arg-type]
+    assert killed.flag.override is not None
+    assert await floor(desk) == killed.flag.revision

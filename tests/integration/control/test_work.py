@@ -130,6 +130,42 @@ async def test_unknown_is_replayed_only_by_name(desk: Desk) -> None:
     assert await refused(deadletters.replay(desk, uuid.uuid4(), by="b")) == ("unknown_dead_letter", 404)
 
 
+async def test_a_refusal_after_an_unanswered_try_is_replayed_only_by_name(desk: Desk) -> None:
+    """The first try may have reached the customer, whatever the second one was told."""
+    name, job = await failed_send(desk, await open_conversation(desk), "131026")
+    document = {"uncertain": True}
+    await desk.store.engine.execute(
+        "update dead_letters set job = job || $2::jsonb where job_id = $1", job.id, document
+    )
+    assert await deadletters.replay(desk, "all", by="b") == 0
+    assert await deadletters.replay(desk, name, by="b") == 1
+
+
+async def test_an_event_that_could_not_be_split_is_listed_and_split_again(desk: Desk) -> None:
+    """A defect that was mended must not have cost what a patient wrote."""
+    one = event(body=b"poison")
+    await desk.store.accept(one)
+    for _ in range(3):
+        await desk.store.fail_split(one, "KeyError")
+    assert await desk.store.waiting_channels() == []
+    (listed,) = await deadletters.listing(desk, "whatsapp", tenant=SOL)
+    assert (listed["job_id"], listed["job_kind"], listed["reason"]) == (str(one.id), "split", "KeyError")
+    assert await deadletters.listing(desk, "sms") == await deadletters.listing(desk, tenant=LUA) == []
+    assert (await deadletters.show(desk, one.id, tenant=SOL))["attempts"] == 3
+    assert await refused(deadletters.show(desk, one.id, tenant=LUA)) == ("unknown_dead_letter", 404)
+    (counted,) = [line for line in await channels.overview(desk) if line["channel"] == "wa-sol"]
+    assert counted["dead"] == 1
+    assert await refused(deadletters.replay(desk, one.id, by="b", tenant=LUA)) == ("unknown_dead_letter", 404)
+    assert await deadletters.replay(desk, "all", by="b", tenant=LUA) == 0
+    assert await deadletters.replay(desk, one.id, by="b", tenant=SOL) == 1
+    assert await desk.store.waiting_channels() == ["wa-sol"]
+    assert await deadletters.listing(desk) == []
+    assert (await ledger(desk))["balanced"]
+    for _ in range(3):
+        await desk.store.fail_split(one, "KeyError")
+    assert await deadletters.replay(desk, "all", by="b") == 1
+
+
 async def test_the_ledger_balances_through_death_and_replay(desk: Desk) -> None:
     waiting, handled, ignored, dead = (event(body=bytes([number])) for number in range(4))
     for one in (waiting, handled, ignored, dead):

@@ -94,7 +94,7 @@ class Broken(Meta):
         raise RuntimeError("a defect of an adapter")
 
 
-async def key_works(key: str) -> bool:
+async def key_works(key: str, _body: bytes) -> bool:
     if key == "lost":
         raise Unavailable
     return key == "good-key"

@@ -1,0 +1,196 @@
+"""The claim: a lease, and for a send the attempt row, committed before anything leaves."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from flags.stage import Path
+from router.delivery.judge import Verdict, judge_unknown
+from router.domain.channel import Channel
+from router.domain.ids import Ids
+from router.domain.job import (
+    Attempt,
+    DeadLetter,
+    Event,
+    EventState,
+    Job,
+    JobKind,
+    JobState,
+    Outcome,
+)
+from router.domain.message import RANK, Message, Status
+from router.domain.policy import Policy
+from router.domain.ports import (
+    Clock,
+    Forwarder,
+    Kind,
+    Meter,
+    Outbound,
+    Permit,
+    Random,
+    RocketChat,
+    RoomIngest,
+    Sender,
+    Store,
+    Tx,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A leased job with all its request needs."""
+
+    job: Job
+    now: datetime
+    event: Event | None = None
+    message: Message | None = None
+    attempt: Attempt | None = None
+    outbound: Outbound | None = None
+    permit: Permit | None = None
+
+
+class Claims:
+    """The first half of delivery: which job next, and whether it may go. `senders` by path and kind."""
+
+    def __init__(
+        self, *, store: Store, clock: Clock, random: Random, ids: Ids, channels: Mapping[str, Channel],
+        kinds: Mapping[str, Kind], senders: Mapping[tuple[Path, str], Sender], forwarder: Forwarder,
+        rocketchat: RocketChat, rooms: RoomIngest, meter: Meter, policy: Policy,
+    ) -> None:  # fmt: skip
+        self._store = store
+        self._clock = clock
+        self._random = random
+        self._ids = ids
+        self._channels = channels
+        self._kinds = kinds
+        self._senders = senders
+        self._forwarder = forwarder
+        self._rocketchat = rocketchat
+        self._rooms = rooms
+        self._meter = meter
+        self._policy = policy
+
+    async def claim(self) -> Claim | None:
+        """Lease the next job and write its attempt; None when there is none."""
+        before = self._clock.monotonic()
+        return await self._store.transact(lambda tx: self._claim(tx, before))
+
+    async def _claim(self, tx: Tx, before: float) -> Claim | None:
+        found = await tx.claim(self._policy.lease_seconds)
+        if found is None:
+            return None
+        now = await tx.now()
+        job = replace(
+            found, state=JobState.RUNNING, uncertain=found.uncertain or found.state is JobState.RUNNING
+        )
+        if job.uncertain and not found.uncertain:
+            await tx.save_job(job)
+        if job.kind is JobKind.SEND:
+            return await self._claim_send(tx, found, job, now, before)
+        if found.state is JobState.RUNNING and job.attempts > self._policy.max_attempts:
+            return await self._abandon(tx, job, now)
+        if not await self._pass_gate(tx, job, now):
+            return await self._held(tx, found, job, now)
+        if job.kind is JobKind.FORWARD and job.event_id is not None and job.event_at is not None:
+            return Claim(job, now, event=await tx.event(job.event_id, job.event_at))
+        return Claim(job, now)
+
+    async def _abandon(self, tx: Tx, job: Job, now: datetime) -> Claim:
+        """Its leases ran out again and again: whoever carries it out falls over. It must not hold its lanes for ever."""
+        await tx.add_dead_letter(DeadLetter(job, "abandoned", now))
+        await tx.finish_job(job, JobState.DEAD)
+        if job.event_id is not None and job.event_at is not None:
+            await tx.settle_event(job.event_id, job.event_at, EventState.DEAD)
+        return Claim(replace(job, kind=JobKind.SEND), now)
+
+    async def _held(self, tx: Tx, found: Job, job: Job, now: datetime) -> Claim:
+        """Nothing to carry out: another job is the probe of this gate. The caller looks for another gate's job."""
+        await tx.save_job(
+            replace(
+                found,
+                state=_rested(found),
+                lease_until=None,
+                attempts=found.attempts - 1,
+                uncertain=job.uncertain,
+            )
+        )
+        return Claim(replace(job, kind=JobKind.SEND), now)
+
+    async def _pass_gate(self, tx: Tx, job: Job, now: datetime) -> bool:
+        """Behind a tripped breaker one job goes ahead as the probe; the others wait for what it finds."""
+        if not (await tx.breaker(job.gate, lock=False)).is_open:
+            return True
+        breaker = await tx.breaker(job.gate)
+        if not breaker.is_open:
+            return True
+        if breaker.open_until is not None and breaker.open_until > now:
+            return False
+        await tx.save_breaker(
+            replace(breaker, open_until=now + timedelta(seconds=self._policy.lease_seconds))
+        )
+        return True
+
+    async def _claim_send(self, tx: Tx, found: Job, job: Job, now: datetime, before: float) -> Claim:
+        if job.message_id is None:
+            raise ValueError("a SEND job names a message")
+        message = await tx.message(job.message_id, lock=False)
+        channel = self._channels.get(job.channel)
+        if message is None or channel is None or RANK[message.status] >= RANK[Status.SENT]:
+            return Claim(job, now)
+        tried = await self._close_attempts(tx, await tx.attempts(message.id), now)
+        path = job.path or message.path
+        verdict = await self._verdict(tx, job, path, tried, now)
+        if verdict != Verdict.SEND:
+            return Claim(job, now, message=message)
+        conversation = await tx.conversation(message.conversation_id, lock=False)
+        if conversation is None:
+            return Claim(job, now)
+        # Asked last: what only waits for evidence makes no request, and must not be the probe.
+        if not await self._pass_gate(tx, job, now):
+            return await self._held(tx, found, job, now)
+        attempt = Attempt(
+            self._ids.new(), message.tenant, message.id, job.id, len(tried) + 1, path, job.pin_version, now
+        )
+        await tx.add_attempt(attempt)
+        outbound = Outbound(
+            channel, tuple(await tx.aliases(conversation.identity_id)), message.content, str(message.id),
+            conversation.room_id, message.source_id,
+        )  # fmt: skip
+        permit = Permit(message.id, path, job.pin_version, before + self._policy.permit_seconds)
+        return Claim(job, now, message=message, attempt=attempt, outbound=outbound, permit=permit)
+
+    async def _close_attempts(self, tx: Tx, tried: Sequence[Attempt], now: datetime) -> list[Attempt]:
+        """An attempt without a result whose lease we hold now: its worker is gone, nobody knows."""
+        closed = []
+        for attempt in tried:
+            known = attempt
+            if attempt.outcome is None:
+                known = replace(attempt, ended_at=now, outcome=Outcome.UNKNOWN, code="no_answer")
+                await tx.end_attempt(known)
+            closed.append(known)
+        return closed
+
+    async def _verdict(
+        self, tx: Tx, job: Job, path: Path, tried: Sequence[Attempt], now: datetime
+    ) -> Verdict:
+        tried = [attempt for attempt in tried if attempt.job_id == job.id]  # a replayed message starts anew
+        if not tried or tried[-1].outcome in (Outcome.RETRY, Outcome.CHANNEL):
+            return Verdict.SEND
+        last = tried[-1]
+        statuses_at = await tx.last_status_at(job.channel)
+        evidence = (
+            statuses_at is not None and statuses_at > last.started_at and not await tx.backlog(job.channel)
+        )
+        left = sum(1 for attempt in tried if attempt.outcome is Outcome.UNKNOWN)
+        idempotent = self._senders[path, self._channels[job.channel].kind].idempotent
+        return judge_unknown(
+            tries=left,
+            since=now - last.started_at,
+            evidence=evidence,
+            idempotent=idempotent,
+            policy=self._policy,
+        )
+
+
+def _rested(found: Job) -> JobState:
+    return JobState.UNKNOWN if found.state is JobState.UNKNOWN else JobState.READY
