@@ -32,11 +32,12 @@ test: lint unit ## lint, then every test: unit first, then the rest
 unit: setup ## the unit tests (under 30 s)
 	$(PYTEST) tests/unit
 
-lint: setup ## ruff, mypy, import contracts
+lint: setup ## ruff, mypy, import contracts, generated pages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python docs/generate.py --check
 
 docs: setup ## check that the generated reference pages are up to date
 	$(BIN)/python docs/generate.py --check

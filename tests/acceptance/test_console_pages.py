@@ -93,6 +93,8 @@ async def test_a_product_manager_watches_flips_and_stops_a_channel(program: str,
 
 
 async def test_an_agent_answers_moves_and_closes(program: str, scene: Scene) -> None:
+    scene.figueira("flags", "set", "whatsapp", "native", "--reason", "a native conversation", "--wait")
+    _write(scene, "5511990000002")
     async with browser(program) as page:
         await _enter(page, scene, "ana@sol.example", role="agent", tenant=TENANT)
         assert not await page.js("Boolean(document.querySelector('[data-act]'))")

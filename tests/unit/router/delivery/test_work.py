@@ -182,3 +182,15 @@ async def test_a_probe_whose_status_outruns_its_answer_opens_the_gate() -> None:
     await heart.says("Bom dia!")
     await heart.run()
     assert not heart.store.tables.breakers[gate].is_open
+
+
+async def test_a_forward_that_makes_its_worker_fall_over_is_given_up() -> None:
+    heart = Heart()
+    heart.flags.stage = Stage.ROCKETCHAT
+    await heart.hears("Oi")
+    for _ in range(heart.policy.max_attempts):
+        assert await heart.delivery.claim() is not None  # and nobody carries it out
+        heart.clock.seconds += heart.policy.lease_seconds + 1
+    await heart.run()
+    assert [letter.reason for letter in heart.store.tables.dead_letters.values()] == ["abandoned"]
+    assert not heart.store.tables.active

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 from flags.stage import Path, Stage
 from router.domain.channel import RESERVED
+from router.domain.job import Outcome, Result
 from router.domain.message import Status
 from tests.simulation.payloads import room_event
-from tests.unit.router.heart import ANA, Heart
+from tests.unit.router.heart import ANA, OK, Heart
 
 
 async def test_the_flat_form_reaches_no_message_of_another_channel() -> None:
@@ -55,3 +56,17 @@ async def test_a_room_learned_after_the_move_is_closed_once() -> None:
     assert heart.legacy.closed == ["r1"]
     (conversation,) = heart.conversations
     assert (conversation.open, conversation.path, conversation.room_id) == (True, Path.NATIVE, None)
+
+
+async def test_what_was_held_for_long_is_still_one_row() -> None:
+    heart = Heart()
+    heart.flags.stage = Stage.ROCKETCHAT
+    heart.legacy.answer = Result(Outcome.RETRY, code="connect")
+    await heart.hears("Oi, tudo bem?")
+    await heart.run(seconds=1500)
+    heart.legacy.answer = OK
+    await heart.run(seconds=60)
+    at = heart.clock.now().isoformat()
+    await heart.accept(room_event("Message", "room1", ANA, "src1", "Oi, tudo bem?", None, at), RESERVED)
+    await heart.run(seconds=1)
+    assert [(one.content.text, one.source_id) for one in heart.messages] == [("Oi, tudo bem?", "src1")]
