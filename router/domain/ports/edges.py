@@ -1,0 +1,174 @@
+"""The edges: what kinds translate, what leaves, what Rocket.Chat tells and is asked."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+from router.domain.channel import Channel
+from router.domain.job import Result
+from router.domain.message import Alias, Content, Part
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An HTTP request as it goes to Rocket.Chat. `raw_path` is appended to the endpoint's own path."""
+
+    method: str
+    raw_path: bytes
+    query: bytes
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What an adapter saw in a body. `malformed`: not the provider's shape at all; kept, counted, never an error."""
+
+    parts: tuple[Part, ...]
+    malformed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """The right to send one message on one path. Minted in the transaction that wrote the attempt; a transport
+    refuses it on another path or after `expires` (monotonic seconds of the minting process)."""
+
+    message_id: UUID
+    path: str
+    pin_version: int
+    expires: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outbound:
+    """A message ready to leave. `callback_data` comes back in the provider's statuses; `source_id` is the `_id`
+    Rocket.Chat is to use."""
+
+    channel: Channel
+    to: tuple[Alias, ...]
+    content: Content
+    callback_data: str
+    room_id: str | None = None
+    source_id: str | None = None
+
+
+class Kind(Protocol):
+    """The native edge of one channel kind: pure translation, no network."""
+
+    name: str
+
+    def handshake(self, channel: Channel, query: Mapping[str, str]) -> str | None:
+        """The provider's verification GET: the text to echo, or None to refuse."""
+        ...
+
+    def verify(self, channel: Channel, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
+        """The provider's signature over the raw bytes, in constant time."""
+        ...
+
+    def parse(self, channel: Channel, body: bytes) -> Parsed:
+        """Total: never raises; what it does not know is PartType.OTHER."""
+        ...
+
+    def divide(self, body: bytes, keep: Collection[str]) -> bytes:
+        """The same envelope holding only the parts whose `ref` is in `keep`."""
+        ...
+
+    def resign(
+        self, channel: Channel, headers: Sequence[tuple[bytes, bytes]], body: bytes
+    ) -> tuple[tuple[bytes, bytes], ...]:
+        """The same headers with every signature made anew over `body`."""
+        ...
+
+    def addresses(self, channel: Channel, to: str) -> tuple[Alias, ...]:
+        """How a caller's `to` is looked up and written to. Raises Rejected when it is no address of this kind."""
+        ...
+
+
+class Sender(Protocol):
+    """One way out. Implementations translate every failure into a Result and raise nothing."""
+
+    idempotent: bool
+    """True when sending again with the same id cannot make a second message."""
+
+    async def send(self, permit: Permit, outbound: Outbound) -> Result:
+        """Refuses (Outcome.RETRY, code "permit") a permit of another path or one that has run out."""
+        ...
+
+
+class Forwarder(Protocol):
+    """Gives an event to Rocket.Chat."""
+
+    async def forward(self, channel: Channel, request: Request) -> Result:
+        """OK on 2xx. Never raises."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RoomMessage:
+    """A message as Rocket.Chat reports it. `by_agent` False = the visitor."""
+
+    source_id: str
+    by_agent: bool
+    author_id: str | None
+    content: Content
+    sent_at: datetime | None
+    edited: bool = False
+    closing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RoomEvent:
+    """One call of Rocket.Chat's webhooks. `type`: message, start, queued, taken, forwarded, close, edit, lead,
+    offline, unknown. `channel` is set by the flat form only (a slug or a kind)."""
+
+    type: str
+    room_id: str | None
+    visitor_id: str | None = None
+    visitor_aliases: tuple[Alias, ...] = ()  # scope and tenant filled in once the channel is known
+    visitor_name: str | None = None
+    messages: tuple[RoomMessage, ...] = ()
+    channel: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RoomInfo:
+    """What rooms.info says of a livechat room."""
+
+    room_id: str
+    source_type: str | None
+    source_id: str | None
+    visitor_id: str | None = None
+    visitor_token_digest: str | None = None
+    visitor_phones: tuple[str, ...] = ()
+    visitor_name: str | None = None
+    open: bool = True
+
+
+class RoomWebhook(Protocol):
+    """Rocket.Chat's webhooks, read: pure translation, no network."""
+
+    def parse(self, body: bytes) -> Sequence[RoomEvent] | None:
+        """Total; None: not a body of Rocket.Chat's at all."""
+        ...
+
+    def aliases(self, channel: Channel, event: RoomEvent) -> tuple[Alias, ...]:
+        """How the visitor of an event is known on the channel, best key first; never empty."""
+        ...
+
+    def place(self, info: RoomInfo) -> str | None:
+        """The slug of the channel a room belongs to; None: no mapping for its source."""
+        ...
+
+
+class RocketChat(Protocol):
+    """Rocket.Chat's REST, as far as the heart needs it."""
+
+    async def room_info(self, room_id: str) -> tuple[Result, RoomInfo | None]:
+        """None with Outcome.PERMANENT: there is no such room."""
+        ...
+
+    async def close_room(self, room_id: str, note: str) -> Result:
+        """OK also when it was closed already."""
+        ...
