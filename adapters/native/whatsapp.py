@@ -34,7 +34,8 @@ CAPABILITIES: Mapping[str, Any] = {
     "text_length": TEXT_LENGTH,
     "window_hours": 24,
     "idempotent": False,
-    "settings": ("base_url", "phone_number_id", "access_token", "app_secret", "verify_token", "portfolio"),
+    "settings": ("provider", "base_url", "phone_number_id", "access_token", "app_secret", "verify_token", "portfolio"),
+    "providers": ("cloud",),
 }  # fmt: skip
 """What this adapter can do, as data for docs/reference/channels.md."""
 

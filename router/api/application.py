@@ -20,10 +20,11 @@ class Published(Protocol):
         ...
 
 
-def create_api(desk: Desk, *, settings: Published) -> FastAPI:
+def create_api(desk: Desk, *, settings: Published, operations_only: bool = False) -> FastAPI:
     """Everything of HTTP but the webhooks and the console. No pages of documentation: they load scripts from afar.
 
-    `app.state.desk` is the desk; routers of the console may be included and find it there.
+    `operations_only`: health and metrics alone, for a worker. `app.state.desk` is the desk; routers of the console may
+    be included and find it there.
     """
     app = FastAPI(
         title="Figueira",
@@ -41,6 +42,6 @@ def create_api(desk: Desk, *, settings: Published) -> FastAPI:
     app.add_middleware(Limits)
     register(app)
     app.include_router(operations.public)
-    for noun in (messages, conversations, contacts, flags, operations):
+    for noun in () if operations_only else (messages, conversations, contacts, flags, operations):
         app.include_router(noun.router)
     return app

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
-from fastapi import Depends, Header, Query, Response
+from fastapi import Depends, Header, Query, Request, Response
 
 from flags.change import shape
 from flags.ports import Flag
@@ -74,6 +74,7 @@ async def delete(
     desk: AtDesk,
     caller: Writes,
     kind: str,
+    request: Request,
     response: Response,
     tenant: Annotated[list[Name] | None, Query()] = None,
     channel: Annotated[list[Name] | None, Query()] = None,
@@ -82,6 +83,9 @@ async def delete(
     if_match: IfMatch = None,
 ) -> Any:
     """Take the named rules away; without a name, every rule. The stage stays."""
+    unknown = set(request.query_params) - {"tenant", "channel", "class", "reason"}
+    if unknown:  # passed over, a misspelt selector would clear every rule
+        raise Rejected("invalid", "a query parameter is unknown: tenant, channel, class and reason are taken")
     _own_tenant_only(caller, tenant or [], others=bool(channel or contact_class))
     done = await flags.clear(
         desk,

@@ -203,7 +203,7 @@ class _Loops:
 
 def _web(settings: Settings, core: Core, role: str) -> _Server:
     desk = core.desk
-    app: Any = create_api(desk, settings=settings)
+    app: Any = create_api(desk, settings=settings, operations_only=role == "worker")
     if role != "worker":
         console.mount(app, secure=(settings.public_url or "").startswith("https:"))
         known = settings.rocketchat

@@ -45,7 +45,14 @@ def settings_of(args: argparse.Namespace) -> Settings:
     from adapters import KINDS
 
     keys = {name: adapter.capabilities["settings"] for name, adapter in KINDS.items()}
-    return load(os.environ, args.config, kinds=KINDS, native_keys=keys)
+    settings = load(os.environ, args.config, kinds=KINDS, native_keys=keys)
+    for channel in settings.channels.values():
+        known, given = KINDS[channel.kind].capabilities["providers"], channel.native.get("provider")
+        if given is not None and given not in known:
+            raise ConfigurationError(
+                f"channels.{channel.slug}.native.provider: {channel.kind} knows {', '.join(known)}; leave it out or name one"
+            )
+    return settings
 
 
 def open_desk(settings: Settings) -> AbstractAsyncContextManager["Desk"]:

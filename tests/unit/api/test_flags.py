@@ -189,3 +189,9 @@ async def test_what_a_tenants_key_may_set(
     if acts:
         assert acts[0][1]["tenants"] == ("sol",)
         assert answer.json()["reason"], "its own words it may see"
+
+
+async def test_a_misspelt_selector_clears_nothing(scene: Scene, acts: list[Any]) -> None:
+    key = scene.key("flags:write")
+    answer = await scene.client.delete("/v1/flags/whatsapp?tenants=sol", headers=key)
+    assert (answer.status_code, answer.json()["code"], acts) == (422, "invalid", [])

@@ -1,6 +1,7 @@
 """move, explain, deadletters, users, keys, serve."""
 
 import json
+import pathlib
 import sys
 from types import ModuleType
 from typing import Any
@@ -147,3 +148,12 @@ def test_serve_hands_its_options_on(figueira: Figueira, monkeypatch: pytest.Monk
 def test_a_table_is_aligned() -> None:
     assert table(("a", "bb"), [("long", None), (1, "")], empty="none") == ["A     BB", "long  -", "1     -"]
     assert table(("a",), [], empty="none") == ["none"]
+
+
+def test_a_provider_nobody_knows_is_named(figueira: Figueira, tmp_path: pathlib.Path) -> None:
+    config = tmp_path / "figueira.toml"
+    channel = '[channels.wa]\nkind = "whatsapp"\ntenant = "sol"\n[channels.wa.native]\nprovider = "{}"\n'
+    config.write_text(channel.format("360dialog"))
+    code, out, err = figueira("flags", "list", "--config", str(config))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "channels.wa.native.provider" in err
