@@ -27,6 +27,7 @@ from router.domain.job import (
     native_gate,
 )
 from router.domain.ports import Tx
+from router.domain.sending import named_by_us
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,10 @@ def choose(verdict: Verdict, channel: Channel, *, rocketchat_open: bool) -> Choi
     if path is Path.ROCKETCHAT and not rocketchat_open and channel.on_rocketchat_down == "native":
         return Choice(Path.NATIVE, verdict.stage, "rocketchat_down", verdict.revision)
     return Choice(path, verdict.stage, verdict.rule, verdict.revision)
+
+
+NOT_LEFT = (Outcome.RETRY, Outcome.CHANNEL, Outcome.PACED)
+"""Attempts that were certainly not acted upon."""
 
 
 def gate_of(path: Path, slug: str) -> str:
@@ -77,11 +82,19 @@ class Facade:
         return choose(verdict, channel, rocketchat_open=not breaker.is_open)
 
     async def open(
-        self, tx: Tx, channel: Channel, contact: Contact, identity: Identity, *, in_rocketchat: bool = False
+        self,
+        tx: Tx,
+        channel: Channel,
+        contact: Contact,
+        identity: Identity,
+        *,
+        in_rocketchat: bool = False,
+        first_contact: bool = False,
     ) -> tuple[Conversation, Decision]:
         """Open a conversation and pin it. Raises Conflict when another writer opened it first.
 
         `in_rocketchat`: Rocket.Chat has it already (its webhook told us), so there is nothing to decide.
+        `first_contact`: we write first on a channel that does so natively, as Rocket.Chat could have no room for it.
         """
         if in_rocketchat:
             choice = Choice(Path.ROCKETCHAT, Stage.ROCKETCHAT, "base", self._flags.revision)
@@ -89,6 +102,9 @@ class Facade:
         else:
             choice = await self.decide(tx, channel, contact)
             reason = f"{choice.rule} said {choice.stage}"
+            if first_contact and choice.path is Path.ROCKETCHAT and channel.can_divide:
+                choice = replace(choice, path=Path.NATIVE)
+                reason += ", written to first: native"
         now = await tx.now()
         conversation = Conversation(
             self._ids.new(),
@@ -180,12 +196,12 @@ class Facade:
         attempts = await tx.attempts(message_id)
         if message is None or job.state is not JobState.READY or job.uncertain:
             return
-        if any(attempt.outcome not in (Outcome.RETRY, Outcome.CHANNEL) for attempt in attempts):
+        if any(attempt.outcome not in NOT_LEFT for attempt in attempts):
             return
         gate = gate_of(moved.path, moved.channel)
         await tx.save_job(replace(job, path=moved.path, pin_version=moved.pin_version, due_at=now, gate=gate))
         source_id = message.source_id
-        if moved.path is Path.ROCKETCHAT and source_id is None:
+        if source_id is None and named_by_us(message.content, moved.path):
             source_id = self._ids.rocketchat()  # what makes a second try harmless there
         await tx.save_message(replace(message, path=moved.path, source_id=source_id))
 

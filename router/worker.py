@@ -15,12 +15,14 @@ from router.delivery import Delivery
 from router.domain.channel import Channel
 from router.domain.errors import Conflict, Unavailable
 from router.domain.ports import Pins, Store, Tx
-from router.ingest import Ingest
+from router.ingest import Ingest, Sweep
 
 POLL_SECONDS = 0.5
 """The longest a lost ring can delay what waits."""
 IDLE_EVERY_SECONDS = 60.0
 IDLE_BATCH = 100
+SWEEP_POLL_SECONDS = 15.0
+"""How often a process asks whether the sweep is due."""
 
 
 class Doorbell(Protocol):
@@ -36,7 +38,8 @@ class Worker:
 
     def __init__(
         self, *, store: Store, ingest: Ingest, delivery: Delivery, pins: Pins, bell: Doorbell,
-        channels: Mapping[str, Channel], poll_seconds: float = POLL_SECONDS,
+        channels: Mapping[str, Channel], sweeper: Sweep | None = None, owner: UUID | None = None,
+        poll_seconds: float = POLL_SECONDS,
     ) -> None:  # fmt: skip
         self._store = store
         self._ingest = ingest
@@ -44,6 +47,8 @@ class Worker:
         self._pins = pins
         self._bell = bell
         self._channels = channels
+        self._sweeper = sweeper
+        self._owner = owner
         self._poll_seconds = poll_seconds
 
     async def split(self) -> None:
@@ -65,6 +70,13 @@ class Worker:
                 done = False  # the lease runs out, the job is claimed again
             if not done:
                 await self._bell.wait("work", self._poll_seconds)
+
+    async def sweep(self) -> None:
+        """Read Rocket.Chat's history beside its webhook, when it is this process' turn."""
+        while self._sweeper is not None and self._owner is not None:
+            with suppress(Unavailable, Conflict):
+                await self._sweeper.turn(self._owner)
+            await self._bell.wait("sweep", SWEEP_POLL_SECONDS)
 
     async def close_idle(self) -> None:
         """Close conversations in which nothing was said for the channel's idle hours."""

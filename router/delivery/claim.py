@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from flags.stage import Path
-from router.delivery.judge import Verdict, judge_unknown
 from router.domain.channel import Channel
+from router.domain.conversation import Conversation
 from router.domain.ids import Ids
 from router.domain.job import (
     Attempt,
@@ -18,10 +19,12 @@ from router.domain.job import (
     JobState,
     Outcome,
 )
+from router.domain.media import KINDS, Media, MediaState
 from router.domain.message import RANK, Message, Status
 from router.domain.policy import Policy
 from router.domain.ports import (
     Clock,
+    Files,
     Forwarder,
     Kind,
     Meter,
@@ -30,10 +33,12 @@ from router.domain.ports import (
     Random,
     RocketChat,
     RoomIngest,
+    Rules,
     Sender,
     Store,
     Tx,
 )
+from router.domain.sending import Verdict, judge_unknown, refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,13 @@ class Claim:
     attempt: Attempt | None = None
     outbound: Outbound | None = None
     permit: Permit | None = None
+    media: Media | None = None  # a file to be fetched, or to be uploaded before the message can leave
+    room_id: str | None = None
+    refused: str | None = None  # a rule forbids the send
+
+
+SLOT_KEEPS = timedelta(seconds=2)
+"""How long a reserved moment is kept for a send that comes late."""
 
 
 class Claims:
@@ -55,7 +67,7 @@ class Claims:
     def __init__(
         self, *, store: Store, clock: Clock, random: Random, ids: Ids, channels: Mapping[str, Channel],
         kinds: Mapping[str, Kind], senders: Mapping[tuple[Path, str], Sender], forwarder: Forwarder,
-        rocketchat: RocketChat, rooms: RoomIngest, meter: Meter, policy: Policy,
+        rocketchat: RocketChat, rooms: RoomIngest, files: Files, meter: Meter, policy: Policy,
     ) -> None:  # fmt: skip
         self._store = store
         self._clock = clock
@@ -67,6 +79,7 @@ class Claims:
         self._forwarder = forwarder
         self._rocketchat = rocketchat
         self._rooms = rooms
+        self._files = files
         self._meter = meter
         self._policy = policy
 
@@ -87,6 +100,8 @@ class Claims:
             await tx.save_job(job)
         if job.kind is JobKind.SEND:
             return await self._claim_send(tx, found, job, now, before)
+        if job.kind is JobKind.FETCH and job.media_id is not None:
+            return await self._claim_fetch(tx, found, job, job.media_id, now)
         if found.state is JobState.RUNNING and job.attempts > self._policy.max_attempts:
             return await self._abandon(tx, job, now)
         if not await self._pass_gate(tx, job, now):
@@ -145,19 +160,88 @@ class Claims:
         conversation = await tx.conversation(message.conversation_id, lock=False)
         if conversation is None:
             return Claim(job, now)
+        rules = self._kinds[channel.kind].rules(channel)
+        reach = await tx.reach(channel.slug, conversation.identity_id)
+        refused = refusal(message.content, reach, rules, path, now)
+        if refused is not None:
+            return Claim(job, now, message=message, refused=refused)
+        outbound = await self._outbound(tx, job, message, conversation, channel)
+        if outbound.media is not None and outbound.file_id is None and self._ready(path, conversation):
+            return await self._preparing(tx, found, job, message, outbound, now)
+        slot = await self._slot(tx, job, conversation, rules, now) if path is Path.NATIVE else now
+        if slot > now:
+            return await self._held(tx, replace(found, slot_at=slot, due_at=slot), job, now)
         # Asked last: what only waits for evidence makes no request, and must not be the probe.
         if not await self._pass_gate(tx, job, now):
-            return await self._held(tx, found, job, now)
+            return await self._held(tx, replace(found, slot_at=job.slot_at), job, now)
         attempt = Attempt(
             self._ids.new(), message.tenant, message.id, job.id, len(tried) + 1, path, job.pin_version, now
         )
         await tx.add_attempt(attempt)
-        outbound = Outbound(
-            channel, tuple(await tx.aliases(conversation.identity_id)), message.content, str(message.id),
-            conversation.room_id, message.source_id,
-        )  # fmt: skip
         permit = Permit(message.id, path, job.pin_version, before + self._policy.permit_seconds)
         return Claim(job, now, message=message, attempt=attempt, outbound=outbound, permit=permit)
+
+    async def _outbound(
+        self, tx: Tx, job: Job, message: Message, conversation: Conversation, channel: Channel
+    ) -> Outbound:
+        """The message with what its content only names: the file, the message it answers."""
+        path, content = job.path or message.path, message.content
+        media = next(iter(await tx.media_of(message.id)), None) if content.kind in KINDS else None
+        target = upload_target(path, conversation.room_id, message.id)
+        stored = media.sha256 if media is not None and media.state is MediaState.STORED else None
+        file_id = await tx.uploaded(channel.slug, target, stored) if stored else None
+        context = None
+        about = content.data.get("message_id") or content.data.get("reply_to")
+        if isinstance(about, str):
+            named = await tx.message(UUID(about), lock=False)
+            if named is not None:
+                context = named.source_id if path is Path.ROCKETCHAT else named.external_id
+        return Outbound(
+            channel, tuple(await tx.aliases(conversation.identity_id)), content, str(message.id),
+            conversation.room_id, message.source_id, media, file_id, context, job.uncertain,
+        )  # fmt: skip
+
+    def _ready(self, path: Path, conversation: Conversation) -> bool:
+        """A file for Rocket.Chat is given to a room: without one the send itself says so."""
+        return path is Path.NATIVE or conversation.room_id is not None
+
+    async def _preparing(
+        self, tx: Tx, found: Job, job: Job, message: Message, outbound: Outbound, now: datetime
+    ) -> Claim:
+        """Another errand comes first: the file must be fetched, or given to the other side. It may take its time."""
+        media = outbound.media
+        if media is not None and media.state in (MediaState.GONE, MediaState.REFUSED):
+            return Claim(job, now, message=message, refused=media.error_code or "media_gone")
+        if not await self._pass_gate(tx, job, now):
+            return await self._held(tx, found, job, now)
+        await tx.save_job(replace(job, lease_until=now + timedelta(seconds=self._policy.transfer_seconds)))
+        return Claim(job, now, message=message, media=media, room_id=outbound.room_id)
+
+    async def _claim_fetch(self, tx: Tx, found: Job, job: Job, media_id: UUID, now: datetime) -> Claim:
+        media = await tx.media(media_id)
+        if media is None or media.state is not MediaState.WAITING:
+            await tx.finish_job(job, JobState.DONE)
+            return Claim(replace(job, kind=JobKind.SEND), now)
+        if not await self._pass_gate(tx, job, now):
+            return await self._held(tx, found, job, now)
+        await tx.save_job(replace(job, lease_until=now + timedelta(seconds=self._policy.transfer_seconds)))
+        return Claim(job, now, media=media)
+
+    async def _slot(
+        self, tx: Tx, job: Job, conversation: Conversation, rules: Rules, now: datetime
+    ) -> datetime:
+        """When the provider's rates let this send go. One that was reserved and has passed unused is reserved anew:
+        what waited for an outage must not leave all at once."""
+        if job.slot_at is not None and timedelta() <= now - job.slot_at <= SLOT_KEEPS:
+            return now
+        slots = [now]
+        if rules.per_second:
+            span = timedelta(seconds=1 / rules.per_second)
+            slots.append(await tx.reserve(job.channel, span, max(int(rules.per_second), 1)))
+        if rules.pair_seconds:
+            span, key = timedelta(seconds=rules.pair_seconds), f"{job.channel}:{conversation.identity_id}"
+            slots.append(await tx.reserve(key, span, rules.pair_burst))
+        return max(slots)
 
     async def _close_attempts(self, tx: Tx, tried: Sequence[Attempt], now: datetime) -> list[Attempt]:
         """An attempt without a result whose lease we hold now: its worker is gone, nobody knows."""
@@ -174,7 +258,7 @@ class Claims:
         self, tx: Tx, job: Job, path: Path, tried: Sequence[Attempt], now: datetime
     ) -> Verdict:
         tried = [attempt for attempt in tried if attempt.job_id == job.id]  # a replayed message starts anew
-        if not tried or tried[-1].outcome in (Outcome.RETRY, Outcome.CHANNEL):
+        if not tried or tried[-1].outcome in (Outcome.RETRY, Outcome.CHANNEL, Outcome.PACED):
             return Verdict.SEND
         last = tried[-1]
         statuses_at = await tx.last_status_at(job.channel)
@@ -190,6 +274,11 @@ class Claims:
             idempotent=idempotent,
             policy=self._policy,
         )
+
+
+def upload_target(path: Path, room_id: str | None, message_id: UUID) -> str:
+    """Where an uploaded file serves: with the provider for every message, in Rocket.Chat for one message of one room."""
+    return f"{room_id}/{message_id}" if path is Path.ROCKETCHAT else ""
 
 
 def _rested(found: Job) -> JobState:

@@ -1,6 +1,6 @@
 """An outbound message is taken in: whose conversation, on which path, into which lane. Nothing leaves here."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -11,9 +11,19 @@ from router.domain.channel import Channel
 from router.domain.conversation import Contact, Conversation, Identity
 from router.domain.errors import Rejected
 from router.domain.ids import Ids
-from router.domain.job import ROCKETCHAT_GATE, Job, JobKind, native_gate, outbound_lane
+from router.domain.job import (
+    ROCKETCHAT_GATE,
+    Job,
+    JobKind,
+    fetch_job,
+    marking_lane,
+    native_gate,
+    outbound_lane,
+)
+from router.domain.media import KINDS, Media, MediaState
 from router.domain.message import Author, Content, Direction, Message, Status
-from router.domain.ports import Fact, Kind, Pins, Tx
+from router.domain.ports import Fact, Kind, Pins, Rules, Tx
+from router.domain.sending import chunks, named_by_us, refusal, supported
 from router.identity import Resolver
 
 
@@ -41,13 +51,61 @@ class Compose:
         self._kinds = kinds
 
     async def enqueue(self, tx: Tx, order: Order) -> tuple[Message, Conversation, list[Fact]]:
-        """Queue the message behind its conversation's earlier ones.
+        """Queue the message behind its conversation's earlier ones. A text that is too long for the kind becomes several
+        messages in order: the first is returned, its metadata has `chunks`, the ids of all.
 
-        Raises Rejected: not_mapped, unknown_conversation, invalid_recipient (422), no_room_on_path (409).
+        Raises Rejected: not_mapped, unknown_conversation, invalid_recipient, unsupported, window_closed, opted_out,
+        unknown_message, unknown_media (422, 404), no_room_on_path (409).
         """
         facts: list[Fact] = []
         now = await tx.now()
+        rules = self._kinds[order.channel.kind].rules(order.channel)
         conversation, decision_id = await self._conversation(tx, order, facts)
+        await self._allowed(tx, order, conversation, rules, now)
+        pieces, ids = self._pieces(order.content, rules), []
+        messages: list[Message] = []
+        for piece in pieces:
+            ids.append(self._ids.new())
+            message = self._message(order, conversation, piece, ids[-1], decision_id, now)
+            messages.append(await tx.add_message(message))
+            await self._attach(tx, messages[-1])
+        if len(pieces) > 1:
+            messages = [await self._numbered(tx, message, ids) for message in messages]
+        await tx.save_conversation(replace(conversation, last_at=now))
+        for message in messages:
+            await tx.add_job(self._job(message, conversation, now))
+            facts.append(("messages_total", 1, (message.kind, message.direction, message.path)))
+        return messages[0], conversation, facts
+
+    async def mark(self, tx: Tx, conversation: Conversation, message: Message, *, typing: bool) -> None:
+        """Tell the provider that `message` was read; on path rocketchat its own app does."""
+        if conversation.path is not Path.NATIVE or message.external_id is None:
+            return
+        now = await tx.now()
+        kind = JobKind.TYPING if typing else JobKind.MARK
+        await tx.add_job(
+            Job(
+                self._ids.new(), conversation.tenant, conversation.channel, kind,
+                (marking_lane(conversation.id),), native_gate(conversation.channel), now, now,
+                message_id=message.id, conversation_id=conversation.id,
+            )
+        )  # fmt: skip
+
+    async def refetch(self, tx: Tx, media: Media) -> None:
+        """Ask for a file once more."""
+        now = await tx.now()
+        await tx.save_media(replace(media, state=MediaState.WAITING, error_code=None))
+        await tx.add_job(fetch_job(self._ids.new(), media, now))
+
+    async def _allowed(
+        self, tx: Tx, order: Order, conversation: Conversation, rules: Rules, now: datetime
+    ) -> None:
+        if not supported(order.content, rules, conversation.path):
+            raise Rejected("unsupported", f"{order.content.kind} cannot be sent on path {conversation.path}")
+        reach = await tx.reach(conversation.channel, conversation.identity_id)
+        refused = refusal(order.content, reach, rules, conversation.path, now)
+        if refused is not None:
+            raise Rejected(refused, _REFUSALS[refused])
         if conversation.path is Path.ROCKETCHAT and conversation.room_id is None:
             raise Rejected(
                 "no_room_on_path",
@@ -55,19 +113,52 @@ class Compose:
                 'let the contact write first, or set first_contact = "native" on the channel',
                 409,
             )
-        rocketchat = conversation.path is Path.ROCKETCHAT
-        message = Message(
-            id=self._ids.new(), tenant=conversation.tenant, channel=conversation.channel, kind=conversation.kind,
+        about = order.content.data.get("message_id") or order.content.data.get("reply_to")
+        if about is not None:
+            named = await tx.message(_uuid(about, "unknown_message"), lock=False)
+            if named is None or named.conversation_id != conversation.id:
+                raise Rejected("unknown_message", "no such message in this conversation", 404)
+
+    def _pieces(self, content: Content, rules: Rules) -> list[Content]:
+        if content.kind != "text" or content.text is None:
+            return [content]
+        return [
+            replace(content, text=words) for words in chunks(content.text, rules.text_limit, rules.measure)
+        ]
+
+    def _message(
+        self, order: Order, conversation: Conversation, content: Content, message_id: UUID,
+        decision_id: UUID | None, now: datetime,
+    ) -> Message:  # fmt: skip
+        ours = named_by_us(content, conversation.path)
+        return Message(
+            id=message_id, tenant=conversation.tenant, channel=conversation.channel, kind=conversation.kind,
             conversation_id=conversation.id, direction=Direction.OUTBOUND, author=order.author,
-            content=order.content, status=Status.QUEUED, path=conversation.path, created_at=now, sent_at=now,
-            source_id=self._ids.rocketchat() if rocketchat else None, decision_id=decision_id,
+            content=content, status=Status.QUEUED, path=conversation.path, created_at=now, sent_at=now,
+            source_id=self._ids.rocketchat() if ours else None, decision_id=decision_id,
             metadata=order.metadata,
         )  # fmt: skip
-        message = await tx.add_message(message)
-        await tx.save_conversation(replace(conversation, last_at=now))
-        await tx.add_job(self._job(message, conversation, now))
-        facts.append(("messages_total", 1, (message.kind, message.direction, message.path)))
-        return message, conversation, facts
+
+    async def _numbered(self, tx: Tx, message: Message, ids: Sequence[UUID]) -> Message:
+        """A piece of a long text says which one it is; the first names them all."""
+        place: dict[str, Any] = {"chunk_of": str(ids[0]), "chunk": [ids.index(message.id) + 1, len(ids)]}
+        if message.id == ids[0]:
+            place["chunks"] = [str(one) for one in ids]
+        numbered = replace(message, metadata={**message.metadata, **place})
+        await tx.save_message(numbered)
+        return numbered
+
+    async def _attach(self, tx: Tx, message: Message) -> None:
+        """The file belongs to the message from now on; one that has a message already serves again as a copy."""
+        if message.content.kind not in KINDS:
+            return
+        media = await tx.media(_uuid(message.content.data.get("media_id"), "unknown_media"), lock=True)
+        if media is None or media.tenant != message.tenant:
+            raise Rejected("unknown_media", "no such file: upload it first, or give its url", 404)
+        if media.message_id is None:
+            await tx.save_media(replace(media, message_id=message.id, channel=message.channel))
+        else:
+            await tx.add_media(replace(media, id=self._ids.new(), message_id=message.id))
 
     def _job(self, message: Message, conversation: Conversation, now: datetime) -> Job:
         gate = ROCKETCHAT_GATE if message.path is Path.ROCKETCHAT else native_gate(message.channel)
@@ -84,11 +175,10 @@ class Compose:
         conversation = await tx.open_conversation(order.channel.slug, identity.id)
         if conversation is not None:
             return conversation, None
-        conversation, decision = await self._pins.open(tx, order.channel, contact, identity)
-        if conversation.path is Path.ROCKETCHAT and order.channel.first_contact == "native":
-            raise Rejected(
-                "unsupported", "first contact on native needs a template, which this version cannot send", 422
-            )
+        first = order.channel.first_contact == "native" and order.content.kind == "template"
+        conversation, decision = await self._pins.open(
+            tx, order.channel, contact, identity, first_contact=first
+        )
         labels = (conversation.kind, decision.stage, decision.path, decision.rule)
         facts.append(("decisions_total", 1, labels))
         return conversation, decision.id
@@ -128,3 +218,16 @@ class Compose:
                 "not_mapped", f"nobody known by this id has an address on {order.channel.kind}", 422
             )
         return contact, identity
+
+
+_REFUSALS = {
+    "opted_out": "the contact asked to be written to no more",
+    "window_closed": "the contact has not written within the last hours that the provider allows: send a template",
+}
+
+
+def _uuid(written: object, code: str) -> UUID:
+    try:
+        return UUID(str(written))
+    except ValueError:
+        raise Rejected(code, "it names nothing that exists", 404) from None

@@ -10,12 +10,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from flags.stage import Path
-from router.delivery.claim import Claim, Claims
-from router.delivery.judge import Verdict, backoff, tripped
+from router.delivery.claim import Claim
+from router.delivery.files import Transfers
 from router.domain.channel import Channel
 from router.domain.errors import LeaseLost
 from router.domain.job import (
-    ROCKETCHAT_GATE,
     Attempt,
     DeadLetter,
     Event,
@@ -33,9 +32,17 @@ from router.domain.ports import (
     RoomInfo,
     Tx,
 )
+from router.domain.sending import Verdict
+
+MOVED_NOTE = "Atendimento transferido para o novo canal da clínica."
+"""What agents read in the room that a move closes."""
 
 
-class Delivery(Claims):
+MARK_KEEPS = timedelta(minutes=10)
+"""How long a read mark is worth telling."""
+
+
+class Delivery(Transfers):
     """Carries out lane jobs. `senders` by path and kind; `step` is one job from claim to result."""
 
     async def step(self) -> bool:
@@ -55,13 +62,19 @@ class Delivery(Claims):
             await self._forward(claim)
         elif kind is JobKind.PLACE:
             await self._place(claim)
+        elif kind is JobKind.FETCH:
+            await self._fetch(claim)
+        elif kind is JobKind.CLOSE_ROOM:
+            await self._finish(claim, await self._rocketchat.close_room(claim.job.room_id or "", MOVED_NOTE))
         else:
-            result = await self._rocketchat.close_room(claim.job.room_id or "", "moved to the new path")
-            await self._finish(claim, result)
+            await self._mark(claim)
 
     # send --------------------------------------------------------------------------------------------------
 
     async def _send(self, claim: Claim) -> None:
+        if claim.media is not None:
+            await self._prepare(claim)
+            return
         if claim.permit is None or claim.outbound is None or claim.attempt is None:
             await self._store.transact(lambda tx: self._rest(tx, claim))
             return
@@ -86,6 +99,11 @@ class Delivery(Claims):
             await self._give_up(tx, job, message, "channel_removed", now)
             return
         tried = await tx.attempts(message.id)
+        if claim.refused is not None:
+            # What may have arrived did not fail: nobody knows, and it does not go again.
+            unsure = any(one.outcome is Outcome.UNKNOWN and one.job_id == job.id for one in tried)
+            await self._give_up(tx, job, message, "unknown" if unsure else claim.refused, now)
+            return
         verdict = await self._verdict(tx, job, job.path or message.path, tried, now)
         if verdict == Verdict.DEAD:
             await self._give_up(tx, job, message, "unknown", now)
@@ -146,7 +164,13 @@ class Delivery(Claims):
             return await self._unsure(tx, job, message, result, now)
         if self._exhausted(job, result, now):
             return await self._give_up(tx, job, message, result.code or "exhausted", now)
-        await self._again(tx, job, result, now)
+        paced = 0
+        if result.outcome is Outcome.PACED:
+            for attempt in reversed(await tx.attempts(message.id)):
+                if attempt.outcome is not Outcome.PACED:
+                    break
+                paced += 1
+        await self._again(tx, job, result, now, paced)
         return []
 
     async def _unsure(self, tx: Tx, job: Job, message: Message, result: Result, now: datetime) -> list[Fact]:
@@ -161,21 +185,11 @@ class Delivery(Claims):
         due = now + timedelta(seconds=seconds)
         await tx.save_job(
             replace(
-                job, state=JobState.UNKNOWN, due_at=due, lease_until=None, uncertain=True, attempts=attempts
+                job, state=JobState.UNKNOWN, due_at=due, lease_until=None, uncertain=True, attempts=attempts,
+                slot_at=None,
             )
-        )
+        )  # fmt: skip
         return [("outcomes_total", 1, (message.kind, path, "unknown"))]
-
-    async def _give_up(self, tx: Tx, job: Job, message: Message, reason: str, now: datetime) -> list[Fact]:
-        """A dead letter frees its lane. `unknown` stays unknown: a person decides, nobody claims it failed."""
-        status = Status.UNKNOWN if reason == "unknown" else Status.FAILED
-        failed = replace(message, status=advance(message.status, status), error_code=reason)
-        await tx.save_message(failed)
-        await tx.add_dead_letter(DeadLetter(job, reason, now))
-        await tx.finish_job(job, JobState.DEAD)
-        if failed.status is message.status:
-            return []
-        return [("outcomes_total", 1, (message.kind, job.path or message.path, failed.status))]
 
     # forward -----------------------------------------------------------------------------------------------
 
@@ -244,6 +258,35 @@ class Delivery(Claims):
             return []
         return [("forwards_total", 1, (channel.kind, outcome))]
 
+    # marks --------------------------------------------------------------------------------------------------
+
+    async def _mark(self, claim: Claim) -> None:
+        """A read mark is a courtesy: it is tried for a while, and never becomes a dead letter."""
+        job = claim.job
+        channel = self._channels.get(job.channel)
+        message = None
+        if job.message_id is not None:
+            message_id = job.message_id
+            message = await self._store.transact(lambda tx: tx.message(message_id, lock=False))
+        result = Result(Outcome.PERMANENT, code="nothing_to_mark")
+        if channel is not None and message is not None and message.external_id is not None:
+            sender = self._senders[Path.NATIVE, channel.kind]
+            typing = job.kind is JobKind.TYPING
+            result = await sender.mark(channel, message.external_id, typing=typing)
+        await self._store.transact(lambda tx: self._marked(tx, claim, result))
+
+    async def _marked(self, tx: Tx, claim: Claim, result: Result) -> None:
+        try:
+            job = await tx.fenced(claim.job)
+        except LeaseLost:
+            return
+        now = await tx.now()
+        await self._breathe(tx, job, result, now)
+        if result.outcome in (Outcome.OK, Outcome.PERMANENT) or now - job.created_at > MARK_KEEPS:
+            await tx.finish_job(job, JobState.DONE)
+        else:
+            await self._again(tx, job, result, now)
+
     # place -------------------------------------------------------------------------------------------------
 
     async def _place(self, claim: Claim) -> None:
@@ -275,41 +318,3 @@ class Delivery(Claims):
         error = result.code or "unplaced"
         await tx.save_job(replace(job, state=JobState.READY, due_at=due, lease_until=None, error=error))
         return []
-
-    # common ends -------------------------------------------------------------------------------------------
-
-    async def _breathe(self, tx: Tx, job: Job, result: Result, now: datetime) -> None:
-        """Tell the breaker. A rate limit or a refused permit says nothing about health; nor does Rocket.Chat's refusal of
-        our token, which forwards do not carry: it must not hold what patients write."""
-        if result.retry_after is not None or result.code in ("permit", "no_room"):
-            return
-        if job.gate == ROCKETCHAT_GATE and result.outcome is Outcome.CHANNEL:
-            return
-        seen = await tx.breaker(job.gate, lock=False)
-        if result.outcome in (Outcome.OK, Outcome.PERMANENT) and not seen.failures:
-            return
-        await tx.save_breaker(tripped(await tx.breaker(job.gate), result, now, self._policy))
-
-    def _exhausted(self, job: Job, result: Result, now: datetime) -> bool:
-        """Tries while the other side is down are not the job's fault: they do not count (see `_again`)."""
-        if result.code == "no_room":
-            return now - job.created_at >= timedelta(seconds=self._policy.room_wait_seconds)
-        return result.outcome is not Outcome.CHANNEL and job.attempts >= self._policy.max_attempts
-
-    async def _again(self, tx: Tx, job: Job, result: Result, now: datetime) -> None:
-        shut = (await tx.breaker(job.gate, lock=False)).is_open
-        down = shut or result.retry_after is not None or result.code == "permit"
-        attempts = job.attempts - 1 if down or result.outcome is Outcome.CHANNEL else job.attempts
-        due = now + timedelta(seconds=self._wait(job, result))
-        await tx.save_job(
-            replace(
-                job, state=JobState.READY, due_at=due, lease_until=None, attempts=attempts, error=result.code
-            )
-        )
-
-    def _wait(self, job: Job, result: Result) -> float:
-        if result.retry_after is not None:
-            return result.retry_after
-        if result.outcome is Outcome.CHANNEL:
-            return self._policy.channel_ill_seconds
-        return backoff(max(job.attempts, 1), self._random.fraction(), self._policy)

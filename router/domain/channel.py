@@ -30,8 +30,8 @@ class Channel:
 
     @property
     def can_divide(self) -> bool:
-        """A divided body must be signed again, which needs the secret."""
-        return bool(self.native.get("app_secret"))
+        """A divided body must be signed again, which needs the secret; beside a plain token there is nothing to sign."""
+        return bool(self.native.get("app_secret") or self.native.get("webhook_token"))
 
 
 def named(channels: Mapping[str, Channel], name: str) -> Channel | None:

@@ -29,6 +29,7 @@ class Identity:
     contact_id: UUID
     kind: str
     created_at: datetime
+    opted_out_at: datetime | None = None  # asked to be written to no more
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,8 @@ class Conversation:
     closed_at: datetime | None = None
     closed_by: str | None = None  # agent | assistant | rocketchat | idle | api
     room_id: str | None = None
+    heard_at: datetime | None = None  # when the contact last said something here, by the provider's clock
+    read_at: datetime | None = None  # when an attendant last read it
 
     @property
     def open(self) -> bool:
@@ -81,3 +84,12 @@ class Room:
     channel: str
     conversation_id: UUID | None
     learned_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What an identity allows on a channel. `heard_at`: when it last wrote to that channel, in any conversation; None:
+    not known to have written."""
+
+    heard_at: datetime | None = None
+    opted_out_at: datetime | None = None

@@ -6,6 +6,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from flags.stage import Path
+from router.domain.media import Media, Origin
 
 
 class EventState(StrEnum):
@@ -44,6 +45,9 @@ class JobKind(StrEnum):
     SEND = "send"  # one outbound message, on the path of its pin
     CLOSE_ROOM = "close_room"
     PLACE = "place"  # learn a room's channel, then apply Rocket.Chat's event
+    FETCH = "fetch"  # a file into the file store, before the other side forgets it
+    MARK = "mark"  # tell the provider that a message was read
+    TYPING = "typing"  # the same, and that somebody is writing
 
 
 class JobState(StrEnum):
@@ -96,6 +100,8 @@ class Job:
     lease_until: datetime | None = None
     uncertain: bool = False  # an earlier try may have arrived: the job stays with its path for ever
     error: str | None = None
+    media_id: UUID | None = None
+    slot_at: datetime | None = None  # the moment its pace has been reserved for; None: not reserved yet
     seq: int = 0
 
 
@@ -112,6 +118,16 @@ def outbound_lane(conversation_id: UUID) -> str:
 def closing_lane(conversation_id: UUID) -> str:
     """Where the closing of a room waits for Rocket.Chat: what is sent natively must not wait behind it."""
     return f"channel:closing:{conversation_id}"
+
+
+def media_lane(media_id: UUID) -> str:
+    """A file's own lane: no file waits for another."""
+    return f"channel:media:{media_id}"
+
+
+def marking_lane(conversation_id: UUID) -> str:
+    """Read marks of a conversation, in order; nothing waits for them."""
+    return f"channel:marking:{conversation_id}"
 
 
 def channel_lane(slug: str) -> str:
@@ -132,6 +148,7 @@ class Outcome(StrEnum):
     PERMANENT = "permanent"  # certainly not acted upon, will never work
     CHANNEL = "channel"  # certainly not acted upon: token revoked, number banned; the whole address is ill
     UNKNOWN = "unknown"  # it left, no answer: nobody knows
+    PACED = "paced"  # certainly not acted upon: too fast for this recipient; says nothing about health
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +204,23 @@ class Breaker:
         return self.opened_at is not None
 
 
+def fetch_job(job_id: UUID, media: Media, now: datetime) -> Job:
+    """The job that brings a file into the file store."""
+    side = ROCKETCHAT_GATE if media.origin is Origin.ROCKETCHAT else media.channel
+    return Job(
+        job_id, media.tenant, media.channel, JobKind.FETCH, (media_lane(media.id),), media_gate(side), now, now,
+        message_id=media.message_id, media_id=media.id,
+    )  # fmt: skip
+
+
 ROCKETCHAT_GATE = "rocketchat"
 
 
 def native_gate(slug: str) -> str:
     """The breaker of one channel's provider account."""
     return f"native:{slug}"
+
+
+def media_gate(slug: str) -> str:
+    """The breaker of what holds a channel's files: a file host that is down holds no message."""
+    return f"media:{slug}"

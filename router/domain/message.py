@@ -68,8 +68,9 @@ class Content:
     data: Mapping[str, Any] = field(default_factory=dict)
 
     def digest(self) -> bytes:
-        """SHA-256 over kind class and trimmed text: what a claim compares (16 bytes)."""
-        basis = f"{self.kind}\x00{(self.text or '').strip()}"
+        """SHA-256 over kind class and trimmed text: what a claim compares (16 bytes). A sticker is an image to those who
+        know no stickers."""
+        basis = f"{'image' if self.kind == 'sticker' else self.kind}\x00{(self.text or '').strip()}"
         return hashlib.sha256(basis.encode("utf-8", "surrogatepass")).digest()[:16]
 
 
@@ -87,6 +88,18 @@ class Alias:
     def key(self) -> tuple[str, str, str]:
         """What it is compared by; `value` may be spelled otherwise."""
         return self.kind, self.scope, self.lookup
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file that a part or a room message speaks of, as the other side names it. `ref`: the provider's media id, or
+    Rocket.Chat's path of the file; `sha256` in hex, `size` in bytes, both as claimed."""
+
+    ref: str
+    mime: str | None = None
+    name: str | None = None
+    sha256: str | None = None
+    size: int | None = None
 
 
 class PartType(StrEnum):
@@ -120,6 +133,10 @@ class Part:
     error_code: str | None = None
     callback_data: str | None = None
     new_aliases: tuple[Alias, ...] = ()  # IDENTITY: the address from now on
+    files: tuple[Attachment, ...] = ()
+    billed: str | None = (
+        None  # STATUS: the category the provider bills this message under; None: not billable
+    )
     raw: Mapping[str, Any] = field(default_factory=dict)
 
 

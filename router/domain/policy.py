@@ -34,6 +34,16 @@ class Policy:
     """How long a send on Rocket.Chat waits for its room to be known."""
     place_retry_seconds: float = 30.0
     """How often an unplaced room is asked for again."""
+    transfer_seconds: float = 300.0
+    """How long one file may take to come or go: the lease of such a job."""
+    media_limit_bytes: int = 100 * MIB
+    """The largest file that is fetched or taken in."""
+    paced_cap_seconds: float = 256.0
+    """The longest wait after a provider said "too fast for this recipient" (4, 16, 64 … seconds)."""
+    sweep_seconds: float = 300.0
+    """How often Rocket.Chat's history is compared with what its webhook told."""
+    sweep_overlap_seconds: float = 900.0
+    """How far behind its last run a sweep looks back."""
     split_batch: int = 20
     """Events split in one transaction."""
     body_limit_bytes: int = 4 * MIB

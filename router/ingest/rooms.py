@@ -7,17 +7,22 @@ by its `_id` first, then claimed by content, and only then inserted.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from flags.stage import Path
 from router.domain.channel import Channel, named
 from router.domain.conversation import Contact, Conversation, Identity, Room
 from router.domain.ids import Ids
 from router.domain.job import ROCKETCHAT_GATE, Event, EventState, Job, JobKind, JobState, room_lane
+from router.domain.media import Origin
 from router.domain.message import RANK, Alias, Author, Direction, Message, Status, advance
 from router.domain.ports import Fact, Pins, RoomEvent, RoomInfo, RoomMessage, RoomWebhook, Tx
 from router.identity import DS_ORIGEM, Resolver
-from router.ingest.statuses import CLAIM_SPAN, status_facts
+from router.ingest.files import keep_files
+from router.ingest.statuses import CLAIM_SPAN, has_left, status_facts
+
+LOOK_BACK = 5
+"""How many conversations of a person are searched for a message whose report comes late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +31,7 @@ class _Place:
 
     channel: Channel
     room: Room | None
-    event: Event
+    event: Event | None  # None: read from Rocket.Chat's history
     now: datetime
 
 
@@ -111,7 +116,32 @@ class Rooms:
 
     # a placed room -----------------------------------------------------------------------------------------
 
-    async def _apply(self, tx: Tx, room: Room, event: Event, told: RoomEvent) -> list[Fact]:
+    async def learn(self, tx: Tx, info: RoomInfo) -> Conversation | None:
+        """Before Rocket.Chat's callback moves: an open room, its visitor and its conversation, pinned where it lives.
+        None: its source has no channel, its visitor has no address, or was erased."""
+        room = await tx.room(info.room_id) or await self._learn(tx, info.room_id, info)
+        channel = self._channels.get(room.channel) if room is not None else None
+        if room is None or channel is None or not info.open:
+            return None
+        place = _Place(channel, room, None, await tx.now())
+        told = self._told(channel, info, ())
+        return await self._conversation(tx, place, told) or await self._open(tx, place, told, [])
+
+    async def swept(self, tx: Tx, info: RoomInfo, said: Sequence[RoomMessage]) -> list[Fact] | None:
+        """Apply what Rocket.Chat's own history says of a room; None: its source has no channel."""
+        room = await tx.room(info.room_id) or await self._learn(tx, info.room_id, info)
+        channel = self._channels.get(room.channel) if room is not None else None
+        if room is None or channel is None:
+            return None
+        return await self._apply(tx, room, None, self._told(channel, info, said))
+
+    def _told(self, channel: Channel, info: RoomInfo, said: Sequence[RoomMessage]) -> RoomEvent:
+        return RoomEvent(
+            "message" if info.open else "close", info.room_id, info.visitor_id, self._webhook.aliases(channel, info),
+            info.visitor_name, tuple(said),
+        )  # fmt: skip
+
+    async def _apply(self, tx: Tx, room: Room, event: Event | None, told: RoomEvent) -> list[Fact]:
         channel = self._channels.get(room.channel)
         if channel is None:
             return []
@@ -119,33 +149,78 @@ class Rooms:
         conversation = await self._conversation(tx, place, told)
         facts: list[Fact] = []
         for said in told.messages:
-            if said.closing:
+            if said.closing or await self._known(tx, place, said, facts):
                 continue
-            if conversation is None:
-                conversation = await self._open(tx, place, told, facts)
-            if conversation is None:
+            home, same = await self._home(tx, place, told, conversation, said)
+            if home is None:
+                home = conversation = await self._open(tx, place, told, facts)
+            if home is None:
                 return facts  # said before the person was erased
-            facts += await self._message(tx, place, conversation, said)
+            facts += await self._message(tx, place, home, said, same)
         if told.type == "close" and conversation is not None and self._ends(conversation, room):
             await self._pins.close(tx, conversation, "rocketchat")
         return facts
+
+    async def _home(
+        self, tx: Tx, place: _Place, told: RoomEvent, conversation: Conversation | None, said: RoomMessage
+    ) -> tuple[Conversation | None, Message | None]:
+        """The conversation a message was said in, and the row of it that is there already. It may be one that has ended
+        since: its report is late, or its forward was held. No conversation: Rocket.Chat speaks where nothing is open."""
+        at = said.sent_at or place.now
+        current = conversation if conversation is not None and at >= conversation.opened_at else None
+        same = await self._match(tx, current, said, at) if current is not None else None
+        if current is not None and (same is not None or said.by_agent):
+            return current, same
+        aliases = self._webhook.aliases(place.channel, told)
+        earlier = None
+        for _, identity in await tx.identities(place.channel.tenant, aliases):
+            earlier, same = await self._earlier(tx, place, identity, said, at)
+            if same is not None:
+                return earlier, same
+        if current is None and earlier is not None and (earlier.closed_at is None or at <= earlier.closed_at):
+            return earlier, None
+        return current or conversation, None
+
+    async def _earlier(
+        self, tx: Tx, place: _Place, identity: Identity, said: RoomMessage, at: datetime
+    ) -> tuple[Conversation | None, Message | None]:
+        """The conversation of this person that has the message already, else the newest that had begun by then."""
+        begun, then = None, place.now
+        for _ in range(LOOK_BACK):
+            before = await tx.conversation_before(place.channel.slug, identity.id, then)
+            if before is None:
+                break
+            same = await self._match(tx, before, said, at)
+            if same is not None:
+                return before, same
+            if begun is None and before.opened_at <= at:
+                begun = before
+            then = before.opened_at - timedelta(microseconds=1)
+        return begun, None
 
     def _ends(self, conversation: Conversation, room: Room) -> bool:
         """The room of a conversation that moved away is closed by us: no end of it."""
         return conversation.room_id == room.id and conversation.path is Path.ROCKETCHAT
 
     async def _conversation(self, tx: Tx, place: _Place, told: RoomEvent) -> Conversation | None:
-        """The room's open conversation: the one it is linked to, else the visitor's; linked from now on."""
+        """The room's open conversation: the one it is linked to, else the visitor's; linked from now on, when the event
+        is of its time. The late end of an earlier room must not end what has begun since."""
         room = place.room
+        linked = room is not None and room.conversation_id is not None
         if room is not None and room.conversation_id is not None:
             conversation = await tx.conversation(room.conversation_id)
             if conversation is not None and conversation.open:
                 return await self._adopt(tx, conversation, room, told)
+        said_at = max((said.sent_at or place.now for said in told.messages), default=None)
         aliases = self._webhook.aliases(place.channel, told)
         for _, identity in await tx.identities(place.channel.tenant, aliases):
             conversation = await tx.open_conversation(place.channel.slug, identity.id)
-            if conversation is not None:
-                return await self._link(tx, place, conversation, identity, aliases)
+            if conversation is None:
+                continue
+            new = (
+                not linked and told.type != "close" if said_at is None else said_at >= conversation.opened_at
+            )
+            return await self._link(tx, place, conversation, identity, aliases) if new else None
         return None
 
     async def _adopt(self, tx: Tx, conversation: Conversation, room: Room, told: RoomEvent) -> Conversation:
@@ -217,28 +292,45 @@ class Rooms:
     # one message -------------------------------------------------------------------------------------------
 
     async def _message(
-        self, tx: Tx, place: _Place, conversation: Conversation, said: RoomMessage
+        self, tx: Tx, place: _Place, conversation: Conversation, said: RoomMessage, same: Message | None
     ) -> list[Fact]:
-        direction = Direction.OUTBOUND if said.by_agent else Direction.INBOUND
-        known = await tx.message_by_source(said.source_id)
-        if known is not None:
-            # The flat form's id is the caller's word: it reaches no message of another channel.
-            return await self._again(tx, place, known, said) if known.channel == place.channel.slug else []
-        at = said.sent_at or place.now
-        rows = await tx.unclaimed(conversation.id, direction, at, CLAIM_SPAN, key="source_id")
-        same = [row for row in rows if row.content.digest() == said.content.digest()]
-        if same and same[0].path is Path.ROCKETCHAT:
-            await tx.save_message(replace(same[0], source_id=said.source_id, matched_by="digest"))
-            return []
+        """A message without its `_id` here: it gives it to the row that says the `same`, or becomes one."""
+        direction, at = _direction(said), said.sent_at or place.now
+        if same is not None and same.path is Path.ROCKETCHAT:
+            claimed = replace(same, source_id=said.source_id, matched_by="digest")
+            await tx.save_message(claimed)
+            return await self._again(tx, place, claimed, said)
         row = self._row(place, conversation, said, direction, at)
-        await tx.add_message(row)
-        await tx.save_conversation(replace(conversation, last_at=place.now))
+        await keep_files(tx, self._ids, await tx.add_message(row), said.files, Origin.ROCKETCHAT, None)
+        heard_at = conversation.heard_at
+        if not said.by_agent:
+            heard_at = max(heard_at or at, min(at, place.now))
+        await tx.save_conversation(replace(conversation, last_at=place.now, heard_at=heard_at))
         facts: list[Fact] = [("messages_total", 1, (row.kind, row.direction, row.path))]
         if row.direction is Direction.OUTBOUND:
             facts.append(("outcomes_total", 1, (row.kind, row.path, "sent")))
             if conversation.path is Path.NATIVE:
                 facts.append(("stray_sends_total", 1, (row.kind,)))
         return facts
+
+    async def _known(self, tx: Tx, place: _Place, said: RoomMessage, facts: list[Fact]) -> bool:
+        """True: the message is here by its `_id`; what changed of it is taken in."""
+        known = await tx.message_by_source(said.source_id)
+        # The flat form's id is the caller's word: it reaches no message of another channel.
+        if known is not None and known.channel == place.channel.slug:
+            facts += await self._again(tx, place, known, said)
+        return known is not None
+
+    async def _match(
+        self, tx: Tx, conversation: Conversation, said: RoomMessage, at: datetime
+    ) -> Message | None:
+        """The nearest message of the conversation that says the same and has no `_id` yet. One of ours that still waits
+        to leave is none."""
+        rows = await tx.unclaimed(conversation.id, _direction(said), at, CLAIM_SPAN, key="source_id")
+        for row in rows:
+            if row.content.digest() == said.content.digest() and await has_left(tx, row):
+                return row
+        return None
 
     def _row(
         self, place: _Place, conversation: Conversation, said: RoomMessage, direction: Direction, at: datetime
@@ -250,7 +342,8 @@ class Rooms:
             id=self._ids.new(), tenant=conversation.tenant, channel=conversation.channel, kind=conversation.kind,
             conversation_id=conversation.id, direction=direction, author=Author.CONTACT if inbound else agent,
             content=said.content, status=Status.RECEIVED if inbound else Status.SENT, path=Path.ROCKETCHAT,
-            created_at=place.now, sent_at=at, source_id=said.source_id, event_id=place.event.id,
+            created_at=place.now, sent_at=at, source_id=said.source_id,
+            event_id=place.event.id if place.event is not None else None,
             handled_at=place.now if inbound else None,
         )  # fmt: skip
 
@@ -276,7 +369,9 @@ class Rooms:
             return facts
         conversation = await self._pinned(tx, place, *found, facts)
         for said in told.messages:
-            facts += await self._message(tx, place, conversation, said)
+            if not await self._known(tx, place, said, facts):
+                same = await self._match(tx, conversation, said, said.sent_at or place.now)
+                facts += await self._message(tx, place, conversation, said, same)
         return facts
 
     async def _flat_person(self, tx: Tx, place: _Place, told: RoomEvent) -> tuple[Contact, Identity] | None:
@@ -292,6 +387,10 @@ class Rooms:
 
 
 _WEIGHT = {EventState.IGNORED: 0, EventState.HANDLED: 1, EventState.DEAD: 2, EventState.WAITING: 3}
+
+
+def _direction(said: RoomMessage) -> Direction:
+    return Direction.OUTBOUND if said.by_agent else Direction.INBOUND
 
 
 def _said_at(told: RoomEvent, place: _Place) -> datetime:

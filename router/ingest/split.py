@@ -14,7 +14,7 @@ touches. The received bytes go as they are when all parts go; else the event is 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from flags.stage import Path
@@ -32,10 +32,13 @@ from router.domain.job import (
     channel_lane,
     inbound_lane,
 )
+from router.domain.media import Origin
 from router.domain.message import Author, Direction, Message, Part, PartType, Status
 from router.domain.policy import Policy
 from router.domain.ports import Fact, Kind, Meter, Parsed, Pins, Store, Tx
+from router.domain.sending import asks
 from router.identity import Person, Resolver
+from router.ingest.files import keep_files
 from router.ingest.rooms import Rooms
 from router.ingest.statuses import apply_status, candidate, open_conversation_of, ours
 
@@ -134,8 +137,8 @@ class Ingest:
             return channel
         for other in self._channels.values():
             if other.kind == channel.kind and other.address == part.address:
-                same = other.native.get("app_secret") == channel.native.get("app_secret")
-                return other if same else None
+                secret = channel.native.get("app_secret")
+                return other if secret and other.native.get("app_secret") == secret else None
         return None
 
     async def _part(self, tx: Tx, working: _Working, target: Channel | None, part: Part) -> None:
@@ -169,13 +172,30 @@ class Ingest:
                 decision_id=decision_id,
             )
         )
-        await tx.save_conversation(replace(conversation, last_at=working.now))
+        said_at = min(part.sent_at or working.said_at, working.now)
+        heard_at = max(conversation.heard_at or said_at, said_at)
+        await tx.save_conversation(replace(conversation, last_at=working.now, heard_at=heard_at))
+        await self._wishes(tx, working, conversation, part)
+        await keep_files(tx, self._ids, message, part.files, Origin.PROVIDER, self._until(channel, said_at))
         if native:
             seconds = max((working.now - working.event.received_at).total_seconds(), 0.0)
             working.facts.append(("handle_seconds", seconds, (channel.kind, conversation.path)))
             working.touched = True
         else:
             self._share(working, channel, Share(part.ref, conversation.id, message.id))
+
+    async def _wishes(self, tx: Tx, working: _Working, conversation: Conversation, part: Part) -> None:
+        """A whole message that asks to be written to no more, or again."""
+        wish = asks(part.content) if part.content is not None else None
+        identity = await tx.identity(conversation.identity_id) if wish is not None else None
+        if identity is None or (wish == "out") == (identity.opted_out_at is not None):
+            return
+        await tx.save_identity(replace(identity, opted_out_at=working.now if wish == "out" else None))
+        working.facts.append(("opt_outs_total", 1, (conversation.kind, str(wish))))
+
+    def _until(self, channel: Channel, said_at: datetime) -> datetime:
+        """After this the provider has the files of a message no more."""
+        return said_at + timedelta(days=self._kinds[channel.kind].rules(channel).media_days)
 
     async def _conversation(
         self, tx: Tx, working: _Working, channel: Channel, part: Part
@@ -238,13 +258,17 @@ class Ingest:
             working.facts += await apply_status(tx, match, replace(part, status=Status.SENT), working.now)
         else:
             row = self._row(working, conversation, part, Direction.OUTBOUND, Author.HUMAN, Status.SENT)
-            await tx.add_message(row)
+            until = self._until(channel, row.sent_at)
+            await keep_files(tx, self._ids, await tx.add_message(row), part.files, Origin.PROVIDER, until)
         if conversation.path is Path.ROCKETCHAT:
             self._share(working, channel, Share(part.ref, conversation.id))
 
     async def _status(self, tx: Tx, working: _Working, channel: Channel, part: Part) -> None:
         # When it came, not when it is read: an old one is no sign that the address reports on what left since.
         await tx.touch_statuses(channel.slug, min(working.event.received_at, working.now))
+        billed, sent = part.billed, part.external_id
+        if billed and sent and await tx.first_billed(channel.slug, sent, billed):
+            working.facts.append(("billable_total", 1, (channel.kind, billed)))
         message = await ours(tx, channel, part)
         if message is not None and message.path is Path.NATIVE:
             working.touched = True

@@ -78,12 +78,14 @@ async def candidate(
     """The one outbound message that still lacks the provider's id and fits; None when none does, or more than one."""
     rows = await tx.unclaimed(conversation.id, Direction.OUTBOUND, at, CLAIM_SPAN, key="external_id")
     fitting = [row for row in rows if _fits(row, conversation, part, by_content=by_content)]
-    left = [row for row in fitting if row.status is not Status.QUEUED or await _under_way(tx, row)]
+    left = [row for row in fitting if await has_left(tx, row)]
     return left[0] if len(left) == 1 else None
 
 
-async def _under_way(tx: Tx, row: Message) -> bool:
-    """Its request has left and is not answered: an echo may outrun the answer."""
+async def has_left(tx: Tx, row: Message) -> bool:
+    """A message that is not waiting any more, or whose request is under way: a report may outrun the answer."""
+    if row.status is not Status.QUEUED:
+        return True
     tried = await tx.attempts(row.id)
     return bool(tried) and tried[-1].outcome is None
 

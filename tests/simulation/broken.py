@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from flags.stage import Path
-from router.delivery import claim, work
-from router.delivery.judge import Verdict
+from router.delivery import claim, files, work
 from router.domain.conversation import Conversation
 from router.domain.job import EventState, Job, JobState, Outcome, Result
 from router.domain.message import Part, Status
+from router.domain.sending import Verdict
 from router.facade import Facade
+from router.ingest import Rooms, rooms
 from router.ingest.split import Ingest
 from router.storage.memory import MemoryStore, MemoryTx
 
@@ -185,6 +186,67 @@ def permits_never_expire(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(claim, "judge_unknown", lambda **_: Verdict.SEND)
 
 
+def windows_are_not_asked_again(patch: pytest.MonkeyPatch) -> None:
+    """The window and the opt-out are asked when a message is taken in, not when it leaves."""
+    patch.setattr(claim, "refusal", lambda *_: None)
+
+
+def opt_outs_are_not_heard(patch: pytest.MonkeyPatch) -> None:
+    """Nobody looks for SAIR."""
+    from router.ingest import split
+
+    patch.setattr(split, "asks", lambda content: None)
+
+
+def pace_is_not_kept(patch: pytest.MonkeyPatch) -> None:
+    """Everything leaves as fast as it can."""
+
+    async def now(self: Any, tx: Any, job: Any, conversation: Any, rules: Any, at: Any) -> Any:
+        return at
+
+    patch.setattr(claim.Claims, "_slot", now)
+
+
+def uploads_serve_everywhere(patch: pytest.MonkeyPatch) -> None:
+    """A file that was given to one side is taken to be with the other, too."""
+    patch.setattr(claim, "upload_target", lambda path, room_id, message_id: "")
+    patch.setattr(files, "upload_target", lambda path, room_id, message_id: "")
+
+
+def reports_claim_nothing(patch: pytest.MonkeyPatch) -> None:
+    """What Rocket.Chat reports is always a new message."""
+
+    async def nothing(self: Any, tx: Any, conversation: Any, said: Any, at: Any) -> None:
+        return None
+
+    patch.setattr(Rooms, "_match", nothing)
+
+
+def reports_claim_in_one_conversation(patch: pytest.MonkeyPatch) -> None:
+    """A report that comes after its conversation's end is not looked for there."""
+    patch.setattr(rooms, "LOOK_BACK", 0)
+
+
+def the_sweep_adds_nothing(patch: pytest.MonkeyPatch) -> None:
+    """What the webhook lost stays lost."""
+
+    async def nothing(self: Any, tx: Any, info: Any, said: Any) -> list[Any]:
+        return []
+
+    patch.setattr(Rooms, "swept", nothing)
+
+
+def files_are_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """A fetch that fails once is given up."""
+    kept = files.Transfers._kept
+
+    async def gone(self: Any, tx: Any, made: Any, result: Result, stored: Any, now: Any) -> Any:
+        lost = Result(Outcome.PERMANENT, code="gone") if result.outcome is Outcome.RETRY else result
+        return await kept(self, tx, made, lost, stored, now)
+
+    patch.setattr(files.Transfers, "_kept", gone)
+
+
 VARIANTS: tuple[Patch, ...] = (
     resend_unknown_blindly,
     forget_known_messages,
@@ -201,4 +263,12 @@ VARIANTS: tuple[Patch, ...] = (
     late_status_overwrites,
     events_settled_early,
     permits_never_expire,
+    windows_are_not_asked_again,
+    opt_outs_are_not_heard,
+    pace_is_not_kept,
+    uploads_serve_everywhere,
+    reports_claim_nothing,
+    reports_claim_in_one_conversation,
+    the_sweep_adds_nothing,
+    files_are_forgotten,
 )

@@ -3,16 +3,20 @@
 python -m tests.simulation SEED [--steps N]     replays a run and prints what is wrong with it
 """
 
+import hashlib
 from collections.abc import Callable
 from uuid import UUID
 
 from flags.stage import TRUTH, Path, Stage
 from router.delivery import Order
 from router.domain.errors import Conflict, LeaseLost, Rejected, StaleFlags
+from router.domain.ids import Ids
 from router.domain.job import Job, JobState
+from router.domain.media import Media, MediaState, Origin
 from router.domain.message import Content
 from router.domain.ports import Tx
 from tests.simulation.invariants import violations
+from tests.simulation.kernel import START
 from tests.simulation.world import SimStore, World
 
 PATIENTS = [f"55119{number:08d}" for number in range(1, 6)]
@@ -47,7 +51,15 @@ class Driver:
                 at = world.kernel.seconds + world.kernel.dice.expovariate(self.pace)
             world.kernel.step()
         self._calm()
-        return [*self._wait_for_quiet(), *world.broken, *violations(world)]
+        found = self._wait_for_quiet()
+        # The webhook may have lost something right to the end: one more sweep over everything.
+        world.kernel.spawn("last sweep", "people", self._sweeps())
+        return [*found, *self._wait_for_quiet(), *world.broken, *violations(world)]
+
+    async def _sweeps(self) -> None:
+        found = await self.world.processes["worker1"].sweeper.run(START)
+        if not found.complete:
+            self.world.broken.append(f"the last sweep was not complete: {found.reason}")
 
     def _temper(self) -> None:
         """Every seed has a character of its own, so that rare faults are common in some runs."""
@@ -130,11 +142,20 @@ class Driver:
         world = self.world
         process = world.processes[web]
         text = world.fresh("answer ")
-        order = Order(world.channels[slug], Content("text", text), to=wa)
+        kind = world.kernel.dice.choice(["text"] * 8 + ["template", "image"])
+        media = self._picture(process.ids, slug) if kind == "image" else None
+        data = {"media_id": str(media.id)} if media is not None else {}
+        order = Order(world.channels[slug], Content(kind, text, data), to=wa)
         store = SimStore(world, world.store)
+
+        async def work(tx: Tx) -> None:
+            if media is not None:
+                await tx.add_media(media)
+            await process.compose.enqueue(tx, order)
+
         for _ in range(3):
             try:
-                await store.transact(lambda tx: process.compose.enqueue(tx, order))
+                await store.transact(work)
                 world.record.asked[text] = wa
             except StaleFlags:
                 await process.facade.refresh()
@@ -142,6 +163,25 @@ class Driver:
             except (Rejected, Conflict):
                 pass
             return
+
+    def _picture(self, ids: Ids, slug: str) -> Media:
+        """A file of the clinic's: given to us, or to be fetched by its address. Some are used again and again."""
+        dice, now = self.world.kernel.dice, self.world.kernel.now()
+        name = f"https://clinic.example/{int(dice.random() * 3)}.jpg"
+        if self.world.chance(0.5):
+            return Media(ids.new(), "clinica", slug, Origin.URL, name, now)
+        digest = hashlib.sha256(name.encode()).hexdigest()
+        return Media(
+            ids.new(),
+            "clinica",
+            slug,
+            Origin.UPLOAD,
+            "",
+            now,
+            MediaState.STORED,
+            mime="image/jpeg",
+            sha256=digest,
+        )
 
     def _flip(self) -> None:
         world = self.world

@@ -1,20 +1,24 @@
 """The promises, checked against what the outside recorded once everything is quiet."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
 
 from flags.stage import Path
+from router.delivery.claim import SLOT_KEEPS
+from router.domain.conversation import Conversation
 from router.domain.job import EventState
+from router.domain.media import MediaState, Origin
 from router.domain.message import RANK, Author, Direction, Message, Status
+from router.domain.sending import asks
 from tests.simulation.world import World
 
+Check = Callable[[World], Iterable[str]]
 
-def violations(world: World) -> list[str]:
+
+def violations(world: World, checks: Sequence[Check] | None = None) -> list[str]:
     """Every broken promise, in words."""
-    return [
-        *_inbound(world), *_rocketchat(world), *_order(world), *_outbound(world), *_outbound_order(world),
-        *_pins(world), *_ledger(world), *_signatures(world),
-    ]  # fmt: skip
+    return [words for check in checks or (*RULELESS, *_RULES) for words in check(world)]
 
 
 def _rows(world: World) -> list[Message]:
@@ -159,3 +163,90 @@ def _ledger(world: World) -> Iterator[str]:
 def _signatures(world: World) -> Iterator[str]:
     if world.record.bad_signatures:
         yield f"{world.record.bad_signatures} forwards did not verify"
+
+
+def _history(world: World) -> Iterator[str]:
+    """After a sweep ours equals Rocket.Chat's own history: each of its messages is one row; none is a second row of what
+    the provider told."""
+    rows = Counter(row.source_id for row in _rows(world) if row.source_id is not None)
+    for room, said in world.histories.items():
+        for one in said:
+            if rows[one.source_id] != 1:
+                yield f"{one.content.text!r} of {room} has {rows[one.source_id]} rows by its _id"
+    for row in _rows(world):
+        if row.direction is Direction.INBOUND and row.external_id is None:
+            yield f"{row.content.text!r} ({row.source_id}) is a second row of what a contact said"
+
+
+def _natively(world: World) -> Iterator[tuple[Message, Conversation, list[datetime]]]:
+    """Our messages with the moments at which native attempts began."""
+    tables = world.store.tables
+    for row in _rows(world):
+        begun = [one.started_at for one in tables.attempts.get(row.id, ()) if one.path is Path.NATIVE]
+        if row.author is Author.SYSTEM and begun:
+            yield row, tables.conversations[row.conversation_id], begun
+
+
+def _heard(world: World) -> dict[tuple[str, object], list[Message]]:
+    """What each identity said on each channel, as it came in."""
+    found: dict[tuple[str, object], list[Message]] = {}
+    for row in _rows(world):
+        if row.direction is Direction.INBOUND:
+            identity = world.store.tables.conversations[row.conversation_id].identity_id
+            found.setdefault((row.channel, identity), []).append(row)
+    return found
+
+
+def _allowed(world: World) -> Iterator[str]:
+    """No attempt to somebody whose window is closed, or who asked to be written to no more."""
+    span, heard = timedelta(hours=world.kind.asked["window_hours"]), _heard(world)
+    for row, conversation, begun in _natively(world):
+        said = heard.get((row.channel, conversation.identity_id), [])
+        for at in begun:
+            known = [one for one in said if one.created_at <= at]
+            if row.content.kind != "template" and not any(at < one.sent_at + span for one in known):
+                yield f"{row.content.text!r} left for a closed window"
+            wishes = [(one.created_at, one.seq, asks(one.content)) for one in known if asks(one.content)]
+            before = [wish for wish in wishes if wish[0] < at]
+            if before and max(before)[2] == "out" and wishes == before:
+                yield f"{row.content.text!r} left for somebody who had opted out"
+
+
+def _paced(world: World) -> Iterator[str]:
+    """No faster than the provider allows: at most a burst, then one an interval; a moment may be used two seconds late."""
+    asked = world.kind.asked
+    to_number: dict[object, list[datetime]] = {}
+    to_pair: dict[object, list[datetime]] = {}
+    for row, conversation, begun in _natively(world):
+        to_number.setdefault(row.channel, []).extend(begun)
+        to_pair.setdefault((row.channel, conversation.identity_id), []).extend(begun)
+    rates = [(to_number, asked["per_second"], 1 / asked["per_second"])]
+    rates.append((to_pair, asked["pair_burst"], asked["pair_seconds"]))
+    for attempts, burst, interval in rates:
+        for begun in attempts.values():
+            begun.sort()
+            for first, start in enumerate(begun):
+                for last in range(first + int(burst), len(begun)):
+                    span = (begun[last] - start).total_seconds() + SLOT_KEEPS.total_seconds()
+                    if last - first + 1 > burst + span / interval + 1:
+                        yield f"{last - first + 1} sends in {span:.1f} s, faster than one in {interval} s"
+                        return
+
+
+def _files(world: World) -> Iterator[str]:
+    """What the provider had is stored, what it forgot has a placeholder; nothing waits for ever."""
+    for media in world.store.tables.media.values():
+        if media.message_id is None:
+            continue
+        if media.origin is not Origin.PROVIDER:
+            continue
+        expected = MediaState.GONE if media.ref in world.forgotten else MediaState.STORED
+        if media.state is not expected:
+            yield f"file {media.ref} is {media.state}, not {expected}"
+
+
+RULELESS: Sequence[Check] = (
+    _inbound, _rocketchat, _order, _outbound, _outbound_order, _pins, _ledger, _signatures, _history,
+)  # fmt: skip
+"""What holds whatever the kind's windows and rates."""
+_RULES: Sequence[Check] = (_allowed, _paced, _files)

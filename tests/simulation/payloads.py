@@ -42,6 +42,13 @@ def said(wa: str, wamid: str, text: str, at: int) -> tuple[str, str, dict[str, A
     return "messages", "messages", item
 
 
+def pictured(wa: str, wamid: str, caption: str, file: str, at: int) -> tuple[str, str, dict[str, Any]]:
+    """A contact's picture."""
+    image = {"id": file, "mime_type": "image/jpeg", "caption": caption}
+    item = {"from": wa, "id": wamid, "timestamp": str(at), "type": "image", "image": image}
+    return "messages", "messages", item
+
+
 def echo(wa: str, wamid: str, text: str, at: int) -> tuple[str, str, dict[str, Any]]:
     """What somebody typed on the clinic's phone."""
     item = {
@@ -64,7 +71,14 @@ def status(wa: str, wamid: str, name: str, at: int, callback: str | None) -> tup
 
 
 def room_event(
-    kind: str, room: str, wa: str, source_id: str | None, text: str, agent: str | None, at: str
+    kind: str,
+    room: str,
+    wa: str,
+    source_id: str | None,
+    text: str,
+    agent: str | None,
+    at: str,
+    file: str = "",
 ) -> bytes:
     """Rocket.Chat's omnichannel webhook."""
     messages = []
@@ -78,6 +92,8 @@ def room_event(
         }
         if agent is not None:
             item["agentId"] = agent
+        if file:
+            item["file"] = {"_id": file, "name": "foto.jpg", "type": "image/jpeg"}
         messages.append(item)
     visitor = {"_id": "v" + wa, "token": "tok" + wa, "name": "Paciente", "phone": [{"phoneNumber": wa}]}
     return orjson.dumps(

@@ -5,7 +5,8 @@ The world keeps its own record of what customers and Rocket.Chat received. The i
 
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, TypeVar
 
 from adapters.native.whatsapp import WhatsApp
@@ -17,16 +18,17 @@ from router.domain.channel import EVERY_TENANT, RESERVED, Channel
 from router.domain.errors import Unavailable
 from router.domain.ids import Ids
 from router.domain.job import Event, Outcome, Result
-from router.domain.message import Alias, PartType
+from router.domain.media import Media, Origin, Stored
+from router.domain.message import Alias, Content, PartType
 from router.domain.policy import Policy
-from router.domain.ports import Fact, Outbound, Permit, Request, RoomEvent, RoomInfo, Tx
+from router.domain.ports import Fact, Outbound, Permit, Request, RoomEvent, RoomInfo, RoomMessage, Rules, Tx
 from router.facade import Facade
 from router.identity import Resolver
-from router.ingest import Ingest, Rooms
+from router.ingest import Ingest, Rooms, Sweep
 from router.storage.memory import MemoryStore
 from router.worker import Worker
 from tests.simulation.kernel import Clock, Dice, Kernel, Wait
-from tests.simulation.payloads import SECRET, echo, meta, room_event, said, signed, status
+from tests.simulation.payloads import SECRET, echo, meta, pictured, room_event, said, signed, status
 
 T = TypeVar("T")
 PHONES = {"wa": "100", "wb": "200"}
@@ -36,6 +38,7 @@ REFUSALS = (
     Result(Outcome.PERMANENT, code="131047"),
     Result(Outcome.CHANNEL, code="190"),
     Result(Outcome.RETRY, code="130429", retry_after=2.0),
+    Result(Outcome.PACED, code="131056"),
 )
 POLL_SECONDS = 3.0
 """Longer than in production: a run has fewer steps in which nothing happens."""
@@ -49,6 +52,7 @@ class Said:
     slug: str
     wa: str
     text: str
+    file: str = ""  # the provider's id of a picture
     posted_at: float = -1.0
     answered_at: float = -1.0
     detour: bool = False  # posted to the other number's address
@@ -178,9 +182,48 @@ class SimSender:
             return Result(Outcome.RETRY, code="no_room")
         if not self.idempotent and world.chance(world.faults.refusals):
             return world.kernel.dice.choice(REFUSALS)
+        if outbound.content.kind == "image" and outbound.file_id not in world.files_of(self._path, outbound):
+            world.broken.append(
+                f"{outbound.content.text!r} left with a file nobody has there: {outbound.file_id}"
+            )
         down = world.faults.rocketchat_down if self.idempotent else world.faults.provider_down
         act = world.rocketchat_sends if self.idempotent else world.provider_sends
         return await world.over_the_network(down, lambda: act(outbound))
+
+    async def mark(self, channel: Channel, external_id: str, *, typing: bool) -> Result:
+        """As Sender.mark."""
+        await self._world.kernel.pause()
+        return await self._world.over_the_network(
+            self._world.faults.provider_down, lambda: Result(Outcome.OK)
+        )
+
+
+class SimFiles:
+    """Files: the provider has those it told of, both sides keep what they are given."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+
+    async def fetch(self, channel: Channel, media: Media) -> tuple[Result, Stored | None]:
+        """As Files.fetch. A lost answer is asked for again."""
+        world = self._world
+        down = world.faults.provider_down if media.origin is Origin.PROVIDER else world.faults.rocketchat_down
+        result = await world.over_the_network(down, lambda: Result(Outcome.OK))
+        if result.outcome is not Outcome.OK:
+            return Result(Outcome.RETRY, code="again"), None
+        if media.origin is Origin.PROVIDER and media.ref in world.forgotten:
+            return Result(Outcome.PERMANENT, code="gone"), None
+        return result, Stored(hashlib.sha256(media.ref.encode()).hexdigest(), 9, "image/jpeg")
+
+    async def upload(self, path: str, channel: Channel, media: Media, room_id: str | None) -> Result:
+        """As Files.upload."""
+        world = self._world
+        side = room_id if path == Path.ROCKETCHAT else channel.slug
+        file_id = world.fresh("file")
+        world.uploads.setdefault(side or "", set()).add(file_id)
+        down = world.faults.rocketchat_down if path == Path.ROCKETCHAT else world.faults.provider_down
+        result = await world.over_the_network(down, lambda: Result(Outcome.OK, file_id))
+        return result if result.outcome is Outcome.OK else Result(Outcome.RETRY, code="again")
 
 
 class SimForwarder:
@@ -226,6 +269,28 @@ class SimRocketChat:
         world.close_room(room_id)
         return Result(Outcome.OK)
 
+    async def rooms(
+        self, since: datetime | None, offset: int
+    ) -> tuple[Result, Sequence[RoomInfo], int | None]:
+        """As RocketChat.rooms: two a page."""
+        world = self._world
+        await world.kernel.pause()
+        if world.faults.rocketchat_down:
+            return Result(Outcome.RETRY, code="connect"), (), None
+        wanted = [room for room in world.room_owner if world.is_open(room) or since is not None]
+        page = [world.told_of(room) for room in wanted[offset : offset + 2]]
+        return Result(Outcome.OK), page, offset + 2 if offset + 2 < len(wanted) else None
+
+    async def history(self, room: RoomInfo, since: datetime | None) -> tuple[Result, Sequence[RoomMessage]]:
+        """As RocketChat.history."""
+        world = self._world
+        await world.kernel.pause()
+        if world.faults.rocketchat_down or world.chance(0.1):
+            limited = Result(Outcome.RETRY, code="error-too-many-requests", retry_after=3.0)
+            return (Result(Outcome.RETRY, code="connect") if world.faults.rocketchat_down else limited), ()
+        said = world.histories.get(room.room_id, [])
+        return Result(Outcome.OK), [one for one in said if since is None or (one.sent_at or since) >= since]
+
 
 class SimWebhook:
     """The real parser of Rocket.Chat's webhooks."""
@@ -237,7 +302,7 @@ class SimWebhook:
         """As RoomWebhook.parse."""
         return webhook.parse(body)
 
-    def aliases(self, channel: Channel, event: RoomEvent) -> tuple[Alias, ...]:
+    def aliases(self, channel: Channel, event: RoomEvent | RoomInfo) -> tuple[Alias, ...]:
         """As RoomWebhook.aliases."""
         return webhook.visitor_aliases(channel, event)
 
@@ -256,6 +321,7 @@ class Process:
     ingest: Ingest
     delivery: Delivery
     worker: Worker
+    sweeper: Sweep
     flags: SimFlags
     ids: Ids
 
@@ -276,6 +342,17 @@ class Record:
     asked: dict[str, str] = field(default_factory=dict)  # text → wa: what the API accepted
 
 
+class SimKind(WhatsApp):
+    """WhatsApp with the seed's own window and rates."""
+
+    def __init__(self, **asked: Any) -> None:
+        self.asked = asked
+
+    def rules(self, channel: Channel) -> Rules:
+        """As Kind.rules."""
+        return replace(super().rules(channel), **self.asked)
+
+
 class World:
     """One run."""
 
@@ -288,7 +365,7 @@ class World:
         self.skews: dict[str, float] = {}
         self.revisions: list[tuple[Stage, int]] = [(Stage.ROCKETCHAT, 0)]
         self.store = MemoryStore(self.kernel)
-        self.policy = Policy(split_batch=3)
+        self.policy = Policy(split_batch=3, sweep_seconds=30.0)
         idle = 0.02 if self.chance(0.2) else 24.0
         down = "native" if self.chance(0.3) else "hold"
         self.channels = {
@@ -298,7 +375,17 @@ class World:
             )
             for slug, phone in PHONES.items()
         }  # fmt: skip
-        self.kind = WhatsApp()
+        dice = self.kernel.dice
+        self.kind = SimKind(
+            window_hours=dice.choice([24.0, 24.0, 15 / 3600, 5 / 3600]),
+            per_second=dice.choice([80.0, 1.0]),
+            pair_seconds=dice.choice([0.01, 3.0]),
+            pair_burst=3,
+        )
+        self.forgotten: set[str] = set()  # files the provider has no more
+        self.uploads: dict[str, set[str]] = {}  # channel or room → the file ids it gave
+        self.confirmed: set[str] = set()  # uploads that have become messages in Rocket.Chat
+        self.histories: dict[str, list[RoomMessage]] = {}  # room → what Rocket.Chat itself has of it
         self.processes: dict[str, Process] = {}
         self.generation: dict[str, int] = {}
         self.rooms: dict[tuple[str, str], str] = {}  # (slug, wa) → open room
@@ -355,10 +442,18 @@ class World:
         }
         delivery = Delivery(
             store=store, clock=clock, random=dice, ids=ids, channels=self.channels, kinds=kinds, senders=senders,
-            forwarder=SimForwarder(self), rocketchat=SimRocketChat(self), rooms=rooms, meter=self.tally,
-            policy=self.policy,
+            forwarder=SimForwarder(self), rocketchat=SimRocketChat(self), rooms=rooms, files=SimFiles(self),
+            meter=self.tally, policy=self.policy,
         )  # fmt: skip
         bell = Bell(self)
+        sweeper = Sweep(
+            store=store,
+            rooms=rooms,
+            rocketchat=SimRocketChat(self),
+            meter=self.tally,
+            policy=self.policy,
+            pause=bell,
+        )
         worker = Worker(
             store=store,
             ingest=ingest,
@@ -366,13 +461,16 @@ class World:
             pins=facade,
             bell=bell,
             channels=self.channels,
+            sweeper=sweeper,
+            owner=ids.new(),
             poll_seconds=POLL_SECONDS,
         )
         compose = Compose(pins=facade, resolver=resolver, ids=ids, kinds=kinds)
-        self.processes[name] = Process(name, facade, compose, ingest, delivery, worker, flags, ids)
+        self.processes[name] = Process(name, facade, compose, ingest, delivery, worker, sweeper, flags, ids)
         self.generation[name] = self.generation.get(name, 0) + 1
         if name.startswith("worker"):
             self.kernel.spawn("idle", name, worker.close_idle())
+            self.kernel.spawn("sweep", name, worker.sweep())
             for place in range(2):
                 self.kernel.spawn(f"split {place}", name, worker.split())
                 self.kernel.spawn(f"work {place}", name, worker.work())
@@ -486,16 +584,17 @@ class World:
                 self.rc_told.add(part.external_id)
                 wa = part.aliases[0].value
                 text = (part.content.text if part.content else None) or ""
-                self._visitor_said(channel.slug, wa, text)
+                file = part.files[0].ref if part.files else ""
+                self._visitor_said(channel.slug, wa, text, file)
         return Result(Outcome.OK)
 
-    def _visitor_said(self, slug: str, wa: str, text: str) -> None:
+    def _visitor_said(self, slug: str, wa: str, text: str, file: str) -> None:
         room = self.rooms.get((slug, wa))
         if room is None:
             room = self.rooms[slug, wa] = self.fresh("room")
             self.room_owner[room] = (slug, wa)
             self.tell("LivechatSessionStart", room, wa, None, "", None)
-        self.tell("Message", room, wa, self.fresh("src"), text, None)
+        self.tell("Message", room, wa, self.fresh("src"), text, None, file)
         if self.chance(0.4):
             self.kernel.spawn("agent", "outside", self._agent(slug, wa, room))
 
@@ -504,19 +603,27 @@ class World:
         if self.rooms.get((slug, wa)) == room:
             self._rocketchat_says(slug, wa, room, self.fresh("src"), self.fresh("agent says "), "agent1")
 
-    def _rocketchat_says(self, slug: str, wa: str, room: str, source_id: str, text: str, agent: str) -> None:
+    def _rocketchat_says(
+        self, slug: str, wa: str, room: str, source_id: str, text: str, agent: str, file: str = ""
+    ) -> None:
         self.rc_seen[source_id] = None
         wamid = self.fresh("wamid.R")
         self.deliver(wa, text, "rocketchat")
         self.report(slug, wa, wamid, None)
-        self.tell("Message", room, wa, source_id, text, agent)
+        self.tell("Message", room, wa, source_id, text, agent, file)
 
     def rocketchat_sends(self, outbound: Outbound) -> Result:
         """chat.sendMessage with our `_id`: a second one with the same id changes nothing."""
         room, source_id = outbound.room_id or "", outbound.source_id or ""
         slug, wa = self.room_owner[room]
-        if source_id not in self.rc_seen:
-            self._rocketchat_says(slug, wa, room, source_id, outbound.content.text or "", "bot")
+        text = outbound.content.text or ""
+        if outbound.content.kind == "image":
+            # Confirmed once: Rocket.Chat makes the `_id`, and who repeats has looked for the file before.
+            if outbound.file_id not in self.confirmed:
+                self.confirmed.add(outbound.file_id or "")
+                self._rocketchat_says(slug, wa, room, self.fresh("src"), text, "bot", outbound.file_id or "")
+        elif source_id not in self.rc_seen:
+            self._rocketchat_says(slug, wa, room, source_id, text, "bot")
         return Result(Outcome.OK)
 
     def close_room(self, room_id: str) -> None:
@@ -526,20 +633,47 @@ class World:
             del self.rooms[owner]
             self.tell("LivechatSession", room_id, owner[1], None, "", None)
 
+    def is_open(self, room: str) -> bool:
+        """Whether Rocket.Chat's room still takes messages."""
+        return self.rooms.get(self.room_owner[room]) == room
+
+    def told_of(self, room: str) -> RoomInfo:
+        """As its REST says."""
+        slug, wa = self.room_owner[room]
+        app = next(app for app, owner in APPS.items() if owner == slug)
+        return RoomInfo(room, "app", app, "v" + wa, None, (wa,), open=self.is_open(room))
+
+    def files_of(self, path: Path, outbound: Outbound) -> set[str]:
+        """What the receiving side has been given."""
+        side = outbound.room_id or "" if path is Path.ROCKETCHAT else outbound.channel.slug
+        return self.uploads.get(side, set())
+
     def tell(
-        self, kind: str, room: str, wa: str, source_id: str | None, text: str, agent: str | None
+        self,
+        kind: str,
+        room: str,
+        wa: str,
+        source_id: str | None,
+        text: str,
+        agent: str | None,
+        file: str = "",
     ) -> None:
-        """Rocket.Chat's webhook: may be lost."""
+        """Rocket.Chat's webhook: may be lost. Its own history is not."""
+        if source_id is not None:
+            content = Content("image" if file else "text", text or None)
+            self.histories.setdefault(room, []).append(
+                RoomMessage(source_id, agent is not None, agent or "v" + wa, content, self.kernel.now())
+            )
         if not self.chance(self.faults.lost_room_events):
             self.kernel.spawn(
-                f"webhook {kind}", "outside", self._tell(kind, room, wa, source_id, text, agent)
+                f"webhook {kind}", "outside", self._tell(kind, room, wa, source_id, text, agent, file)
             )
 
     async def _tell(
-        self, kind: str, room: str, wa: str, source_id: str | None, text: str, agent: str | None
+        self, kind: str, room: str, wa: str, source_id: str | None, text: str, agent: str | None, file: str
     ) -> None:
         at = self.kernel.now().isoformat()
-        body = room_event(kind, room, wa, source_id, text, agent, at)
+        body = room_event(kind, room, wa, source_id, text, agent, at, file)
         await self.post(RESERVED, body, [])
         if self.chance(0.1):
             await self.post(RESERVED, body, [])
@@ -554,11 +688,25 @@ class World:
         """A webhook with one message per speaker given."""
         heard, changes = [], []
         for wa in speakers:
-            one = Said(self.fresh("wamid.I"), slug, wa, self.fresh("said "))
+            one = Said(self.fresh("wamid.I"), slug, wa, self._words(), self._file())
             self.record.said[one.wamid] = one
             heard.append(one)
-            changes.append(said(wa, one.wamid, one.text, self.at()))
+            if one.file:
+                changes.append(pictured(wa, one.wamid, one.text, one.file, self.at()))
+            else:
+                changes.append(said(wa, one.wamid, one.text, self.at()))
         self._send(slug, changes, heard)
+
+    def _words(self) -> str:
+        return self.kernel.dice.choice(["SAIR", "Voltar"]) if self.chance(0.02) else self.fresh("said ")
+
+    def _file(self) -> str:
+        if not self.chance(0.15):
+            return ""
+        file = self.fresh("media")
+        if self.chance(0.1):
+            self.forgotten.add(file)
+        return file
 
     def phone_says(self, slug: str, wa: str) -> None:
         """An echo: somebody answered on the clinic's phone."""

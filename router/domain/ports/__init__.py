@@ -4,7 +4,16 @@ The heart (ingest, facade, delivery, identity) is `async` code that awaits only 
 primitive. Production implements them over asyncpg and aiohttp; the simulator over a memory store and a scheduler.
 """
 
+from router.domain.ports.control import (
+    Callback,
+    Callbacks,
+    FileStore,
+    Finding,
+    Refusal,
+    RocketChatAdmin,
+)
 from router.domain.ports.edges import (
+    Files,
     Forwarder,
     Kind,
     Outbound,
@@ -16,16 +25,23 @@ from router.domain.ports.edges import (
     RoomInfo,
     RoomMessage,
     RoomWebhook,
+    Rules,
     Sender,
 )
 from router.domain.ports.heart import Pins, RoomIngest
 from router.domain.ports.process import Clock, Fact, Meter, Random
-from router.domain.ports.store import Answer, Store, Tx
+from router.domain.ports.store import Answer, Duty, Store, Tx
 
 __all__ = [
     "Answer",
+    "Callback",
+    "Callbacks",
     "Clock",
+    "Duty",
     "Fact",
+    "FileStore",
+    "Files",
+    "Finding",
     "Forwarder",
     "Kind",
     "Meter",
@@ -34,13 +50,16 @@ __all__ = [
     "Permit",
     "Pins",
     "Random",
+    "Refusal",
     "Request",
     "RocketChat",
+    "RocketChatAdmin",
     "RoomEvent",
     "RoomInfo",
     "RoomIngest",
     "RoomMessage",
     "RoomWebhook",
+    "Rules",
     "Sender",
     "Store",
     "Tx",

@@ -1,14 +1,15 @@
 """The edges: what kinds translate, what leaves, what Rocket.Chat tells and is asked."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
 from router.domain.channel import Channel
 from router.domain.job import Result
-from router.domain.message import Alias, Content, Part
+from router.domain.media import Media, Stored
+from router.domain.message import Alias, Attachment, Content, Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +53,43 @@ class Outbound:
     callback_data: str
     room_id: str | None = None
     source_id: str | None = None
+    media: Media | None = None
+    file_id: str | None = None  # what the receiving side calls the uploaded file
+    context_id: str | None = (
+        None  # the message this one answers or reacts to: the provider's id, or Rocket.Chat's
+    )
+    repeat: bool = False  # an earlier try may have arrived: where it can be looked up, look first
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a kind asks of every send on a channel. `measure` counts as the provider counts; rates are the provider's:
+    `per_second` for the whole address, one in `pair_seconds` to the same person after a burst of `pair_burst`."""
+
+    sends: frozenset[str] = frozenset({"text"})
+    text_limit: int = 4096
+    measure: Callable[[str], int] = len
+    window_hours: float | None = None  # None: may be written to at any time
+    outside_window: frozenset[str] = frozenset({"template"})
+    per_second: float | None = None
+    pair_seconds: float | None = None
+    pair_burst: int = 1
+    media_days: float = 7.0  # how long the provider keeps a file it told of
+    upload_days: float = 29.0  # how long an uploaded file's id serves
 
 
 class Kind(Protocol):
     """The native edge of one channel kind: pure translation, no network."""
 
     name: str
+
+    def rules(self, channel: Channel) -> Rules:
+        """Windows, limits, rates."""
+        ...
+
+    def check(self, channel: Channel, content: Content) -> None:
+        """Raises Rejected (`unsupported`, `invalid_content`) for what could never be sent natively."""
+        ...
 
     def handshake(self, channel: Channel, query: Mapping[str, str]) -> str | None:
         """The provider's verification GET: the text to echo, or None to refuse."""
@@ -96,12 +128,28 @@ class Sender(Protocol):
         """Refuses (Outcome.RETRY, code "permit") a permit of another path or one that has run out."""
         ...
 
+    async def mark(self, channel: Channel, external_id: str, *, typing: bool) -> Result:
+        """Mark an inbound message (and all before it) as read; `typing`: also show that somebody writes."""
+        ...
+
 
 class Forwarder(Protocol):
     """Gives an event to Rocket.Chat."""
 
     async def forward(self, channel: Channel, request: Request) -> Result:
         """OK on 2xx. Never raises."""
+        ...
+
+
+class Files(Protocol):
+    """Files in and out; their bytes go through the file store, never through the heart. Both may be repeated."""
+
+    async def fetch(self, channel: Channel, media: Media) -> tuple[Result, Stored | None]:
+        """Bring a file into the file store. PERMANENT: "gone", or refused: "too_large", "hash", "address", "type"."""
+        ...
+
+    async def upload(self, path: str, channel: Channel, media: Media, room_id: str | None) -> Result:
+        """Give a stored file to the provider, or to Rocket.Chat for a room; `external_id` is its id there."""
         ...
 
 
@@ -116,6 +164,7 @@ class RoomMessage:
     sent_at: datetime | None
     edited: bool = False
     closing: bool = False
+    files: tuple[Attachment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +183,8 @@ class RoomEvent:
 
 @dataclass(frozen=True, slots=True)
 class RoomInfo:
-    """What rooms.info says of a livechat room."""
+    """What rooms.info and livechat/rooms say of a livechat room. The visitor's token is the customer's password: it
+    opens the room's history and stands in no log, no row, no repr."""
 
     room_id: str
     source_type: str | None
@@ -144,6 +194,8 @@ class RoomInfo:
     visitor_phones: tuple[str, ...] = ()
     visitor_name: str | None = None
     open: bool = True
+    visitor_token: str | None = field(default=None, repr=False)
+    active_at: datetime | None = None  # its last message, closing or change
 
 
 class RoomWebhook(Protocol):
@@ -153,8 +205,8 @@ class RoomWebhook(Protocol):
         """Total; None: not a body of Rocket.Chat's at all."""
         ...
 
-    def aliases(self, channel: Channel, event: RoomEvent) -> tuple[Alias, ...]:
-        """How the visitor of an event is known on the channel, best key first; never empty."""
+    def aliases(self, channel: Channel, event: RoomEvent | RoomInfo) -> tuple[Alias, ...]:
+        """How the visitor of an event or a room is known on the channel, best key first; never empty."""
         ...
 
     def place(self, info: RoomInfo) -> str | None:
@@ -171,4 +223,15 @@ class RocketChat(Protocol):
 
     async def close_room(self, room_id: str, note: str) -> Result:
         """OK also when it was closed already."""
+        ...
+
+    async def rooms(
+        self, since: datetime | None, offset: int
+    ) -> tuple[Result, Sequence[RoomInfo], int | None]:
+        """A page of livechat rooms: the open ones, and with `since` also those closed after it. The offset of the next
+        page; None: this was the last."""
+        ...
+
+    async def history(self, room: RoomInfo, since: datetime | None) -> tuple[Result, Sequence[RoomMessage]]:
+        """All messages of a room said after `since`, oldest first (closing messages too)."""
         ...

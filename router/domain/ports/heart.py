@@ -20,9 +20,11 @@ class Pins(Protocol):
         ...
 
     async def open(
-        self, tx: Tx, channel: Channel, contact: Contact, identity: Identity, *, in_rocketchat: bool = False
-    ) -> tuple[Conversation, Decision]:
-        """Open and pin; `in_rocketchat`: it lives there already, nothing is decided."""
+        self, tx: Tx, channel: Channel, contact: Contact, identity: Identity, *, in_rocketchat: bool = False,
+        first_contact: bool = False,
+    ) -> tuple[Conversation, Decision]:  # fmt: skip
+        """Open and pin; `in_rocketchat`: it lives there already, nothing is decided; `first_contact`: we write first, on
+        a channel that does so natively."""
         ...
 
     async def close(self, tx: Tx, conversation: Conversation, by: str) -> Conversation:

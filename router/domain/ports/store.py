@@ -6,8 +6,9 @@ from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 from uuid import UUID
 
-from router.domain.conversation import Contact, Conversation, Decision, Identity, Room
+from router.domain.conversation import Contact, Conversation, Decision, Identity, Reach, Room
 from router.domain.job import Attempt, Breaker, DeadLetter, Event, EventState, Job, JobState
+from router.domain.media import Media
 from router.domain.message import Alias, Direction, Message, Status
 
 T = TypeVar("T")
@@ -20,6 +21,14 @@ class Answer:
     digest: bytes
     status: int
     body: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """A task that one process at a time has. `mark` is how far it got."""
+
+    name: str
+    mark: datetime | None = None
 
 
 class Tx(Protocol):
@@ -105,6 +114,38 @@ class Tx(Protocol):
         """When one last did."""
         ...
 
+    async def first_billed(self, slug: str, external_id: str, category: str) -> bool:
+        """Note that the provider bills this message; False: noted before."""
+        ...
+
+    # files -------------------------------------------------------------------------------------------------
+    async def add_media(self, media: Media) -> None:
+        """Insert."""
+        ...
+
+    async def media(self, media_id: UUID, *, lock: bool = False) -> Media | None:
+        """One file; locks when told to."""
+        ...
+
+    async def media_of(self, message_id: UUID) -> Sequence[Media]:
+        """A message's files, in the order they were added."""
+        ...
+
+    async def save_media(self, media: Media) -> None:
+        """Update."""
+        ...
+
+    async def uploaded(self, slug: str, target: str, sha256: str) -> str | None:
+        """What the receiving side calls these bytes, while it keeps them. `target`: "" for the provider, a room's id for
+        Rocket.Chat."""
+        ...
+
+    async def save_upload(
+        self, slug: str, target: str, sha256: str, file_id: str, expires_at: datetime
+    ) -> None:
+        """Insert or replace."""
+        ...
+
     # people ------------------------------------------------------------------------------------------------
     async def erased_at(self, tenant: str, aliases: Sequence[Alias]) -> datetime | None:
         """The latest tombstone on any of the addresses."""
@@ -150,6 +191,14 @@ class Tx(Protocol):
         """One identity."""
         ...
 
+    async def save_identity(self, identity: Identity) -> None:
+        """Update (opted_out_at, contact)."""
+        ...
+
+    async def reach(self, slug: str, identity_id: UUID) -> Reach:
+        """What the identity allows on the channel: its newest `heard_at` over all conversations, its opt-out."""
+        ...
+
     async def map_rocketchat_user(self, rc_user_id: str, user_id: UUID, canal: str) -> None:
         """tb_rocketchat_user_mapping: insert, or refresh dt_ultima_sync."""
         ...
@@ -161,6 +210,10 @@ class Tx(Protocol):
     # conversations -----------------------------------------------------------------------------------------
     async def open_conversation(self, slug: str, identity_id: UUID) -> Conversation | None:
         """The open one, if any. Locks."""
+        ...
+
+    async def conversation_before(self, slug: str, identity_id: UUID, at: datetime) -> Conversation | None:
+        """The newest one opened at `at` or before, open or closed. Locks."""
         ...
 
     async def conversation(self, conversation_id: UUID, *, lock: bool = True) -> Conversation | None:
@@ -193,6 +246,21 @@ class Tx(Protocol):
 
     async def save_room(self, room: Room) -> None:
         """Insert or update."""
+        ...
+
+    # pace and duties ---------------------------------------------------------------------------------------
+    async def reserve(self, key: str, interval: timedelta, burst: int) -> datetime:
+        """The moment the next send under `key` may leave (GCRA: one in `interval` after a burst of `burst`), reserved
+        for the caller. Never before now."""
+        ...
+
+    async def take_duty(self, name: str, owner: UUID, lease: timedelta) -> Duty | None:
+        """The duty, leased to `owner`; None while another has it."""
+        ...
+
+    async def end_duty(self, name: str, owner: UUID, mark: datetime | None, rest: timedelta) -> None:
+        """Give it back; nobody takes it before `rest` is over. A mark of None leaves the old one. No effect when the
+        lease has gone to another."""
         ...
 
     # lanes -------------------------------------------------------------------------------------------------

@@ -5,20 +5,20 @@ Their record is the simulation's own, so that the same invariants judge it.
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import Any
 
-from adapters.native.whatsapp import WhatsApp
 from flags.stage import Path
 from router.domain.channel import RESERVED, Channel
 from router.domain.job import Outcome, Result
+from router.domain.media import Media, Stored
 from router.domain.message import PartType
-from router.domain.ports import Outbound, Permit, Request, RoomInfo
+from router.domain.ports import Outbound, Permit, Request, RoomInfo, RoomMessage
 from tests.simulation.payloads import SECRET, echo, meta, room_event, said, signed, status
-from tests.simulation.world import APPS, PHONES, Record, Said
+from tests.simulation.world import APPS, PHONES, Record, Said, SimKind
 
 CHANNELS: Mapping[str, Channel] = {
     slug: Channel(
@@ -90,7 +90,8 @@ class Outside:
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        self.kind = WhatsApp()
+        # Windows and paces belong to the simulation: here time is the database's own.
+        self.kind = SimKind(window_hours=None, per_second=None, pair_seconds=None)
         self.record = Record()
         self.answer = Answer.OK
         self.gate: Gate | None = None
@@ -259,6 +260,19 @@ class MachineSender:
     async def send(self, permit: Permit, outbound: Outbound) -> Result:
         return await self._outside.request(lambda: self._act(permit, outbound))
 
+    async def mark(self, channel: Channel, external_id: str, *, typing: bool) -> Result:
+        return await self._outside.request(lambda: Result(Outcome.OK))
+
+
+class NoFiles:
+    """Nobody sends files here."""
+
+    async def fetch(self, channel: Channel, media: Media) -> tuple[Result, Stored | None]:
+        return Result(Outcome.PERMANENT, code="gone"), None
+
+    async def upload(self, path: str, channel: Channel, media: Media, room_id: str | None) -> Result:
+        return Result(Outcome.PERMANENT, code="type")
+
 
 class MachineForwarder:
     """Gives an event to Rocket.Chat."""
@@ -289,3 +303,11 @@ class MachineRocketChat:
 
     async def close_room(self, room_id: str, note: str) -> Result:
         return await self._outside.request(lambda: self._outside.close_room(room_id))
+
+    async def rooms(
+        self, since: datetime | None, offset: int
+    ) -> tuple[Result, Sequence[RoomInfo], int | None]:
+        return await self._outside.request(lambda: Result(Outcome.OK)), (), None
+
+    async def history(self, room: RoomInfo, since: datetime | None) -> tuple[Result, Sequence[RoomMessage]]:
+        return await self._outside.request(lambda: Result(Outcome.OK)), ()

@@ -38,10 +38,11 @@ from tests.integration.machine.outside import (
     MachineRocketChat,
     MachineSender,
     Mail,
+    NoFiles,
     Outside,
     headers_of,
 )
-from tests.simulation.invariants import violations
+from tests.simulation.invariants import RULELESS, violations
 from tests.simulation.kernel import Dice
 from tests.simulation.world import APPS, Tally, World
 
@@ -122,7 +123,7 @@ class Process:
             store=store, clock=scene.clock, random=dice, ids=self.ids, channels=CHANNELS, kinds=kinds,
             senders={(path, "whatsapp"): MachineSender(outside, path) for path in Path},
             forwarder=MachineForwarder(outside), rocketchat=MachineRocketChat(outside), rooms=rooms,
-            meter=scene.tally, policy=POLICY,
+            files=NoFiles(), meter=scene.tally, policy=POLICY,
         )  # fmt: skip
         self.compose = Compose(pins=self.facade, resolver=resolver, ids=self.ids, kinds=kinds)
 
@@ -319,6 +320,8 @@ class Scene:
         for row in await self.admin.fetch("select job from dead_letters"):
             job = jobs.from_document(row["job"])
             found.dead_letters[job.id] = cast(Any, SimpleNamespace(job=job))
-        world = SimpleNamespace(store=SimpleNamespace(tables=found), record=self.outside.record)
+        world = SimpleNamespace(
+            store=SimpleNamespace(tables=found), record=self.outside.record, histories={}, forgotten=set()
+        )
         raised = [f"splitting raised {error}" for error in self.store.raised]
-        return [*raised, *violations(cast(World, world))]
+        return [*raised, *violations(cast(World, world), RULELESS)]
