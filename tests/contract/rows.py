@@ -9,6 +9,7 @@ from flags.stage import Path
 from router.domain.channel import Channel
 from router.domain.conversation import Contact, Conversation, Identity
 from router.domain.job import Event, Job, JobKind
+from router.domain.media import Media, Origin
 from router.domain.message import Alias, Author, Content, Direction, Message, Status
 from router.domain.ports import Tx
 
@@ -79,6 +80,18 @@ def message(conversation_id: uuid.UUID | None = None, **fields: Any) -> Message:
         "metadata": {"a": [1, None]},
     }
     return Message(**{**values, **fields})
+
+
+def media(**fields: Any) -> Media:
+    values: dict[str, Any] = {
+        "id": uuid.uuid4(),
+        "tenant": "sol",
+        "channel": SLUG,
+        "origin": Origin.PROVIDER,
+        "ref": "1013859600285441",
+        "created_at": AT,
+    }
+    return Media(**{**values, **fields})
 
 
 def job(*lanes: str, due: datetime = AT - timedelta(days=365), **fields: Any) -> Job:

@@ -9,7 +9,7 @@ from flags.stage import Stage
 from router.storage.flags import PostgresFlagStore
 from router.storage.memory_flags import MemoryFlagStore
 from router.storage.postgres import PostgresStore
-from tests.contract.test_store import HandClock
+from tests.contract.bench import HandClock
 
 
 @pytest.fixture

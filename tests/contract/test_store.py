@@ -4,35 +4,34 @@ import asyncio
 import contextlib
 import uuid
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from flags.stage import Path, Stage
-from router.domain.conversation import Decision, Room
+from router.domain.conversation import Decision, Identity, Reach, Room
 from router.domain.errors import Conflict, LeaseLost
 from router.domain.job import (
     Attempt,
     Breaker,
     DeadLetter,
     EventState,
-    Job,
     JobKind,
     JobState,
     Outcome,
     Share,
     channel_lane,
     inbound_lane,
+    marking_lane,
+    media_lane,
     outbound_lane,
 )
 from router.domain.message import Content, Direction, Status
-from router.domain.ports import Answer, Store, Tx
-from router.storage.memory import MemoryStore
-from router.storage.postgres import PostgresStore
+from router.domain.ports import Answer, Tx
+from tests.contract.bench import Bench
 from tests.contract.rows import (
     AT,
-    CHANNELS,
     SLUG,
     alias,
     contact,
@@ -46,76 +45,6 @@ from tests.contract.rows import (
 
 LEASE = 0.15
 NATIVE = "native:whatsapp"
-
-
-class HandClock:
-    def __init__(self) -> None:
-        self.at = datetime(2026, 3, 2, tzinfo=UTC)
-
-    def now(self) -> datetime:
-        return self.at
-
-    def monotonic(self) -> float:
-        return self.at.timestamp()
-
-
-class Bench:
-    """A store, its time, and single calls in transactions of their own: `await bench.add_job(job)`."""
-
-    def __init__(self, store: Store, clock: HandClock | None) -> None:
-        self.store = store
-        self._clock = clock
-
-    async def sleep(self, seconds: float) -> None:
-        if self._clock:
-            self._clock.at += timedelta(seconds=seconds)
-        else:
-            await asyncio.sleep(seconds)
-
-    def __getattr__(self, call: str) -> Any:
-        def once(*values: Any, **named: Any) -> Any:
-            return self.store.transact(lambda tx: getattr(tx, call)(*values, **named))
-
-        return once
-
-    async def claims(self, limit: int = 99) -> list[Job]:
-        """Everything that can be claimed at this moment."""
-        found: list[Job] = []
-        while len(found) < limit and (one := await self.claim(60)):
-            found.append(one)
-        return found
-
-
-@pytest.fixture
-def memory_bench() -> Bench:
-    clock = HandClock()
-    return Bench(MemoryStore(clock), clock)
-
-
-@pytest.fixture
-async def postgres_bench(postgres_store: PostgresStore) -> Bench:
-    await postgres_store.sync_channels(CHANNELS)
-    return Bench(postgres_store, None)
-
-
-@pytest.fixture
-async def postgres_15_bench(postgres_15_store: PostgresStore) -> Bench:
-    await postgres_15_store.sync_channels(CHANNELS)
-    return Bench(postgres_15_store, None)
-
-
-@pytest.fixture(
-    params=[
-        "memory",
-        pytest.param("postgres", marks=pytest.mark.postgres),
-        pytest.param("postgres_15", marks=[pytest.mark.postgres, pytest.mark.server]),
-    ]
-)
-def bench(request: pytest.FixtureRequest) -> Bench:
-    found = request.getfixturevalue(f"{request.param}_bench")
-    assert isinstance(found, Bench)
-    return found
-
 
 # ---- transactions
 
@@ -366,6 +295,44 @@ async def test_the_newest_identity_of_a_contact(bench: Bench) -> None:
     assert await bench.store.transact(work) == (True, None)
 
 
+async def test_an_identity_opts_out_and_in_again_and_changes_its_contact(bench: Bench) -> None:
+    born = identity(await bench.add_contact(contact(), "whatsapp"), opted_out_at=AT)
+    await bench.add_identity(born, [alias()])
+    other = await bench.add_contact(contact(), "whatsapp")
+    changed = replace(born, contact_id=other.id, opted_out_at=None)
+    for now in (born, changed, replace(changed, opted_out_at=AT + timedelta(days=1))):
+        await bench.save_identity(now)
+        assert await bench.identity(born.id) == now
+        assert await bench.identities("sol", [alias()]) == [(alias(), now)]
+        assert await bench.identity_of_contact(now.contact_id, "whatsapp") == now
+
+
+async def test_reach_is_the_newest_word_on_the_channel_and_the_opt_out(bench: Bench) -> None:
+    async def work(tx: Tx) -> tuple[Identity, Identity]:
+        who, other = await person(tx, alias("1")), await person(tx, alias("2"))
+        closed = {"closed_at": AT, "closed_by": "idle"}
+        for talk in (
+            conversation(who, heard_at=AT + timedelta(hours=2), **closed),
+            conversation(who, heard_at=AT + timedelta(hours=1), **closed),
+            conversation(who, channel="sms", heard_at=AT + timedelta(hours=3)),
+            conversation(other, heard_at=AT + timedelta(hours=4)),
+        ):
+            await tx.add_conversation(replace(talk, closed_at=None, closed_by=None))
+            await tx.save_conversation(talk)
+        await tx.add_conversation(conversation(who))  # the open one, where nothing was said yet
+        return who, other
+
+    who, other = await bench.store.transact(work)
+    assert await bench.reach(SLUG, who.id) == Reach(AT + timedelta(hours=2))
+    assert await bench.reach("sms", who.id) == Reach(AT + timedelta(hours=3))
+    assert await bench.reach(SLUG, other.id) == Reach(AT + timedelta(hours=4))
+    assert await bench.reach("sms", other.id) == Reach()
+    assert await bench.reach(SLUG, uuid.uuid4()) == Reach()
+    await bench.save_identity(replace(other, opted_out_at=AT))
+    assert await bench.reach("sms", other.id) == Reach(None, AT)
+    assert await bench.reach(SLUG, other.id) == Reach(AT + timedelta(hours=4), AT)
+
+
 async def test_the_mapping_of_rocketchats_users(bench: Bench) -> None:
     made = await bench.add_contact(contact(), "whatsapp")
     for _ in range(2):
@@ -392,6 +359,29 @@ async def test_one_open_conversation_per_identity_and_channel(bench: Bench) -> N
     second = conversation(who)
     await bench.add_conversation(second)
     assert await bench.open_conversation(SLUG, who.id) == second
+
+
+async def test_a_conversation_keeps_when_it_was_heard_and_read(bench: Bench) -> None:
+    who = await bench.store.transact(lambda tx: person(tx, alias()))
+    talk = conversation(who, heard_at=AT, read_at=AT - timedelta(minutes=1))
+    await bench.add_conversation(talk)
+    assert await bench.open_conversation(SLUG, who.id) == talk
+    talk = replace(talk, heard_at=AT + timedelta(minutes=1), read_at=AT + timedelta(minutes=2))
+    await bench.save_conversation(talk)
+    assert await bench.conversation(talk.id) == talk
+
+
+async def test_the_conversation_before_a_moment_is_the_newest_opened_by_then(bench: Bench) -> None:
+    who = await bench.store.transact(lambda tx: person(tx, alias()))
+    first = conversation(who, closed_at=AT + timedelta(minutes=1), closed_by="idle")
+    second = conversation(who, opened_at=AT + timedelta(minutes=2))
+    await bench.add_conversation(replace(first, closed_at=None, closed_by=None))
+    await bench.save_conversation(first)
+    await bench.add_conversation(second)
+    for minutes, expected in ((-1, None), (0, first), (1.5, first), (2, second), (9, second)):
+        found = await bench.conversation_before(SLUG, who.id, AT + timedelta(minutes=minutes))
+        assert found == expected
+    assert await bench.conversation_before("sms", who.id, AT + timedelta(minutes=9)) is None
 
 
 async def test_idle_conversations(bench: Bench) -> None:
@@ -432,12 +422,16 @@ async def test_a_job_comes_back_as_it_went(bench: Bench) -> None:
     sent = job(
         "a", "b", kind=JobKind.FORWARD, event_id=uuid.uuid4(), event_at=AT, conversation_id=uuid.uuid4(),
         path=Path.ROCKETCHAT, pin_version=3, whole=True, uncertain=True, error="e", room_id="r",
+        media_id=uuid.uuid4(), slot_at=AT + timedelta(seconds=1),
         shares=(Share("0/1", uuid.uuid4(), uuid.uuid4()), Share("0/2")),
     )  # fmt: skip
     stored = await bench.add_job(sent)
     claimed = await bench.claim(60)
     assert claimed == replace(stored, attempts=1, fence=1, lease_until=claimed.lease_until)
     assert (await bench.fenced(claimed)).state is JobState.RUNNING
+    moved = replace(claimed, state=JobState.RUNNING, slot_at=AT + timedelta(seconds=2), media_id=None)
+    await bench.save_job(moved)
+    assert await bench.fenced(moved) == moved
     assert await bench.open_jobs(sent.event_id) == 1
     assert await bench.claim(60) is None
 
@@ -576,6 +570,9 @@ async def test_a_lapsed_lease_waits_for_its_gate_too(bench: Bench) -> None:
 async def test_jobs_are_found_by_what_they_are_about(bench: Bench) -> None:
     talk, text, call = uuid.uuid4(), uuid.uuid4(), uuid.uuid4()
     first = await bench.add_job(job(inbound_lane(talk), kind=JobKind.FORWARD, event_id=call))
+    # Marks and files are about the conversation too, but nothing is moved or waited for because of them.
+    await bench.add_job(job(marking_lane(talk), kind=JobKind.MARK, message_id=text, conversation_id=talk))
+    await bench.add_job(job(media_lane(uuid.uuid4()), kind=JobKind.FETCH, message_id=text))
     second = await bench.add_job(job(outbound_lane(talk), message_id=text))
     await bench.add_job(job(channel_lane("room:r"), kind=JobKind.PLACE, room_id="r"))
     assert [one.id for one in await bench.jobs_of_conversation(talk)] == [first.id, second.id]

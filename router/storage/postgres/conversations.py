@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 LOCK_FLOOR = 0x464C4F52  # "FLOR": shared by decisions, exclusive for who raises the floor of a kind
 _COLUMNS = (
     "id", "tenant_id", "channel", "kind", "identity_id", "contact_id", "path", "pin_version", "opened_at", "last_at",
-    "closed_at", "closed_by", "room_id",
+    "closed_at", "closed_by", "room_id", "heard_at", "read_at",
 )  # fmt: skip
 _SELECT = f"select {', '.join(_COLUMNS)} from conversations"
 _INSERT = insert("conversations", _COLUMNS) + " on conflict do nothing returning true"
@@ -25,6 +25,7 @@ _UPDATE = (
     + ", ".join(f"{name} = ${place}" for place, name in enumerate(_COLUMNS[1:], 2))
     + " where id = $1"
 )
+_ROOM = "select id, tenant_id, channel, conversation_id, learned_at from rooms"
 _DECISION = insert("decisions", (
     "id", "tenant_id", "conversation_id", "path", "stage", "rule", "revision", "reason", "pin_version", "at", "guard",
 ))  # fmt: skip
@@ -33,7 +34,7 @@ _DECISION = insert("decisions", (
 def _values(c: Conversation) -> tuple[object, ...]:
     return (
         c.id, c.tenant, c.channel, c.kind, c.identity_id, c.contact_id, c.path, c.pin_version, c.opened_at, c.last_at,
-        c.closed_at, c.closed_by, c.room_id,
+        c.closed_at, c.closed_by, c.room_id, c.heard_at, c.read_at,
     )  # fmt: skip
 
 
@@ -52,7 +53,13 @@ def _conversation(row: "Record") -> Conversation:
         closed_at=row["closed_at"],
         closed_by=row["closed_by"],
         room_id=row["room_id"],
+        heard_at=row["heard_at"],
+        read_at=row["read_at"],
     )
+
+
+def _room(row: "Record") -> Room:
+    return Room(row["id"], row["tenant_id"], row["channel"], row["conversation_id"], row["learned_at"])
 
 
 class Conversations(Base):
@@ -62,6 +69,14 @@ class Conversations(Base):
         row = await self._link.fetchrow(
             f"{_SELECT} where channel = $1 and identity_id = $2 and closed_at is null for update",
             slug, identity_id,
+        )  # fmt: skip
+        return _conversation(row) if row else None
+
+    async def conversation_before(self, slug: str, identity_id: UUID, at: datetime) -> Conversation | None:
+        row = await self._link.fetchrow(
+            f"{_SELECT} where channel = $1 and identity_id = $2 and opened_at <= $3"
+            " order by opened_at desc, id desc limit 1 for update",
+            slug, identity_id, at,
         )  # fmt: skip
         return _conversation(row) if row else None
 
@@ -101,13 +116,8 @@ class Conversations(Base):
         return found or 0
 
     async def room(self, room_id: str) -> Room | None:
-        row = await self._link.fetchrow(
-            "select id, tenant_id, channel, conversation_id, learned_at from rooms where id = $1 for update",
-            room_id,
-        )  # fmt: skip
-        if row is None:
-            return None
-        return Room(row["id"], row["tenant_id"], row["channel"], row["conversation_id"], row["learned_at"])
+        row = await self._link.fetchrow(f"{_ROOM} where id = $1 for update", room_id)
+        return _room(row) if row else None
 
     async def save_room(self, room: Room) -> None:
         await self._link.execute(

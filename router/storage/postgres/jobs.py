@@ -11,7 +11,7 @@ from router.domain.job import Job, JobKind, JobState, Share
 COLUMNS = (
     "id", "tenant_id", "channel", "kind", "lanes", "gate", "created_at", "due_at", "event_id", "event_at",
     "message_id", "conversation_id", "room_id", "path", "pin_version", "shares", "whole", "state", "attempts", "fence",
-    "lease_until", "uncertain", "error",
+    "lease_until", "uncertain", "error", "media_id", "slot_at",
 )  # fmt: skip
 
 
@@ -35,6 +35,7 @@ def values(job: Job) -> tuple[object, ...]:
         job.id, job.tenant, job.channel, job.kind, list(job.lanes), job.gate, job.created_at, job.due_at,
         job.event_id, job.event_at, job.message_id, job.conversation_id, job.room_id, job.path, job.pin_version,
         _shares(job), job.whole, job.state, job.attempts, job.fence, job.lease_until, job.uncertain, job.error,
+        job.media_id, job.slot_at,
     )  # fmt: skip
 
 
@@ -68,12 +69,14 @@ def from_row(row: Mapping[str, Any]) -> Job:
         lease_until=row["lease_until"],
         uncertain=row["uncertain"],
         error=row["error"],
+        media_id=row["media_id"],
+        slot_at=row["slot_at"],
         seq=row["seq"],
     )
 
 
-_UUIDS = ("id", "event_id", "message_id", "conversation_id")
-_TIMES = ("created_at", "due_at", "event_at", "lease_until")
+_UUIDS = ("id", "event_id", "message_id", "conversation_id", "media_id")
+_TIMES = ("created_at", "due_at", "event_at", "lease_until", "slot_at")
 
 
 def to_document(job: Job) -> dict[str, Any]:
@@ -85,8 +88,8 @@ def to_document(job: Job) -> dict[str, Any]:
 
 
 def from_document(document: Mapping[str, Any]) -> Job:
-    """The way back."""
+    """The way back. A document of an older version lacks the fields that came later."""
     row = dict(document)
-    row.update({name: _uuid(row[name]) for name in _UUIDS})
-    row.update({name: _at(row[name]) for name in _TIMES})
+    row.update({name: _uuid(row.get(name)) for name in _UUIDS})
+    row.update({name: _at(row.get(name)) for name in _TIMES})
     return from_row(row)

@@ -11,7 +11,7 @@ from router.domain.channel import EVERY_TENANT
 from router.domain.errors import Conflict
 from router.domain.message import RANK, Author, Content, Direction, Message, Status
 from router.storage.postgres.base import FOR_UPDATE, Base, placeholders
-from router.storage.postgres.codec import clean_or_none
+from router.storage.postgres.codec import clean, clean_or_none
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -173,6 +173,15 @@ class Messages(Base):
             " set status = excluded.status, rank = excluded.rank, at = excluded.at where excluded.rank > o.rank",
             slug, external_id, status, RANK[status], at, EVERY_TENANT,
         )  # fmt: skip
+
+    async def first_billed(self, slug: str, external_id: str, category: str) -> bool:
+        first = await self._link.fetchval(
+            "insert into billables (channel, external_id, tenant_id, category, at) values"
+            " ($1, $2, coalesce((select tenant_id from channels where slug = $1), $4), $3, now())"
+            " on conflict do nothing returning true",
+            slug, external_id, clean(category), EVERY_TENANT,
+        )  # fmt: skip
+        return bool(first)
 
     async def touch_statuses(self, slug: str, at: datetime) -> None:
         await self._link.execute(

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from router.domain.conversation import Contact, Identity
+from router.domain.conversation import Contact, Identity, Reach
 from router.domain.errors import Conflict
 from router.domain.message import Alias
 from router.storage.postgres.base import Base
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from router.storage.postgres.base import Link
 
 _CONTACT = "id, tenant_id, cohort, created_at, name, contact_class, user_id"
-_IDENTITY = "i.id, i.tenant_id, i.contact_id, i.kind, i.created_at"
+_IDENTITY = "i.id, i.tenant_id, i.contact_id, i.kind, i.created_at, i.opted_out_at"
 _THEIR_CONTACT = ", ".join(f"c.{name} as c_{name}" for name in _CONTACT.split(", "))
 _NAMELESS = "Sem nome"  # tb_users is the clinic's and may want a name
 _NAME_LENGTH = 255
@@ -44,6 +44,7 @@ def _identity(row: "Record") -> Identity:
         contact_id=row["contact_id"],
         kind=row["kind"],
         created_at=row["created_at"],
+        opted_out_at=row["opted_out_at"],
     )
 
 
@@ -141,8 +142,10 @@ class People(Base):
 
     async def add_identity(self, identity: Identity, aliases: Sequence[Alias]) -> None:
         await self._link.execute(
-            "insert into identities (id, tenant_id, contact_id, kind, created_at) values ($1, $2, $3, $4, $5)",
+            "insert into identities (id, tenant_id, contact_id, kind, created_at, opted_out_at)"
+            " values ($1, $2, $3, $4, $5, $6)",
             identity.id, identity.tenant, identity.contact_id, identity.kind, identity.created_at,
+            identity.opted_out_at,
         )  # fmt: skip
         # In one order everywhere, so that two writers of the same addresses wait and do not lock each other out.
         for alias in sorted(set(aliases), key=lambda a: (a.kind, a.scope, a.lookup)):
@@ -171,6 +174,20 @@ class People(Base):
     async def identity(self, identity_id: UUID) -> Identity | None:
         row = await self._link.fetchrow(f"select {_IDENTITY} from identities i where i.id = $1", identity_id)
         return _identity(row) if row else None
+
+    async def save_identity(self, identity: Identity) -> None:
+        await self._link.execute(
+            "update identities set contact_id = $2, opted_out_at = $3 where id = $1",
+            identity.id, identity.contact_id, identity.opted_out_at,
+        )  # fmt: skip
+
+    async def reach(self, slug: str, identity_id: UUID) -> Reach:
+        row = await self._link.fetchrow(
+            "select i.opted_out_at, (select max(c.heard_at) from conversations c"
+            " where c.channel = $1 and c.identity_id = i.id) as heard_at from identities i where i.id = $2",
+            slug, identity_id,
+        )  # fmt: skip
+        return Reach(row["heard_at"], row["opted_out_at"]) if row else Reach()
 
     async def map_rocketchat_user(self, rc_user_id: str, user_id: UUID, canal: str) -> None:
         await self._link.execute(

@@ -19,8 +19,10 @@ from router.storage.postgres.attempts import Attempts
 from router.storage.postgres.conversations import Conversations
 from router.storage.postgres.events import Events
 from router.storage.postgres.failures import translated
+from router.storage.postgres.files import Files
 from router.storage.postgres.lanes import Lanes
 from router.storage.postgres.messages import Messages
+from router.storage.postgres.paces import Paces
 from router.storage.postgres.people import People
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ with recursive waiting (channel) as (
 """
 
 
-class PostgresTx(Events, Messages, People, Conversations, Lanes, Attempts, Answers):
+class PostgresTx(Events, Messages, Files, People, Conversations, Paces, Lanes, Attempts, Answers):
     """router.domain.ports.Tx on one connection, READ COMMITTED with row locks."""
 
 

@@ -10,24 +10,31 @@ from router.storage.queries.link import Row, Where, like, row, rows
 _CONVERSATION = """
 select c.id, c.channel, c.kind, c.tenant_id as tenant, c.contact_id, c.path, c.pin_version,
     case when c.closed_at is null then 'open' else 'closed' end as state, c.opened_at, c.closed_at, c.closed_by,
-    c.last_at, p.name as contact_name, said.text as last_text, said.direction as last_direction
-from conversations c join contacts p on p.id = c.contact_id
+    c.last_at, c.heard_at, c.read_at, i.opted_out_at, p.name as contact_name, said.text as last_text,
+    said.direction as last_direction
+from conversations c join contacts p on p.id = c.contact_id join identities i on i.id = c.identity_id
 left join lateral (
     select m.text, m.direction from messages m where m.conversation_id = c.id order by m.seq desc limit 1
 ) said on true"""
 _MESSAGE = """
 select m.id, m.seq, m.conversation_id, m.tenant_id as tenant, m.channel, m.kind, m.direction, m.author,
     m.content_kind, m.text, m.external_id, m.source_id, m.status, m.path, m.sent_at, m.created_at, m.delivered_at,
-    m.error_code, m.metadata
+    m.error_code, m.data, m.metadata, (
+        select coalesce(jsonb_agg(jsonb_build_object('id', f.id, 'state', f.state, 'mime', f.mime, 'name', f.name,
+            'size', f.size, 'error_code', f.error_code) order by f.seq), '[]')
+        from media f where f.message_id = m.id
+    ) as media
 from messages m"""
 _STATES = {"open": "c.closed_at is null", "closed": "c.closed_at is not null"}
+_UNREAD = "(c.heard_at is not null and (c.read_at is null or c.heard_at > c.read_at))"
 _SAID = "exists (select from messages m where m.conversation_id = c.id and m.text ilike {})"
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
     """Which conversations: None asks for nothing. `state` open | closed; `q` is looked for in what was said; `since`
-    bounds the last activity; `after` is the (last_at, id) of the last one seen."""
+    bounds the last activity; `after` is the (last_at, id) of the last one seen; `unread`: the contact said something
+    after an attendant last read it (True), or nothing since (False)."""
 
     tenant: str | None = None
     kind: str | None = None
@@ -37,6 +44,7 @@ class Asked:
     q: str | None = None
     since: datetime | None = None
     after: tuple[datetime, UUID] | None = None
+    unread: bool | None = None
 
 
 async def conversations(tx: Tx, asked: Asked, limit: int) -> list[Row]:
@@ -47,6 +55,8 @@ async def conversations(tx: Tx, asked: Asked, limit: int) -> list[Row]:
     )
     if asked.state is not None:
         where.add(_STATES[asked.state])
+    if asked.unread is not None:
+        where.add(_UNREAD if asked.unread else f"not {_UNREAD}")
     if asked.q:
         where.add(_SAID, like(asked.q))
     if asked.after is not None:
@@ -64,7 +74,8 @@ async def conversation(tx: Tx, conversation_id: UUID) -> Row | None:
 async def messages(
     tx: Tx, conversation_id: UUID, *, after: int | None, limit: int, newest: bool = False
 ) -> list[Row]:
-    """By seq, from the first; `newest`: from the last backwards. `after` is the seq of the last one seen."""
+    """By seq, from the first; `newest`: from the last backwards. `after` is the seq of the last one seen. `media` is
+    the message's files, [{id (text), state, mime, name, size, error_code}], in the order they were added."""
     order, beyond = ("desc", "<") if newest else ("asc", ">")
     where = Where().add("m.conversation_id = {}", conversation_id).add(f"m.seq {beyond} {{}}", after)
     where.values.append(limit)

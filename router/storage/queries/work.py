@@ -102,11 +102,11 @@ async def lanes(tx: Tx) -> list[Row]:
 
 
 async def waiting(tx: Tx) -> list[Row]:
-    """Unfinished jobs per channel and path."""
+    """Unfinished jobs per channel and path. Files, read marks and typing are on neither."""
     return await rows(
         tx,
         "select channel, case when kind = 'send' then coalesce(path, 'rocketchat') else 'rocketchat' end as path,"
-        " count(*) as waiting from jobs group by 1, 2",
+        " count(*) as waiting from jobs where kind not in ('fetch', 'mark', 'typing') group by 1, 2",
     )
 
 

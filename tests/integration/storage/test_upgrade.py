@@ -3,6 +3,9 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import asyncpg
 import pytest
@@ -11,12 +14,14 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, NullPool, select
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from router.domain.conversation import Conversation, Reach
 from router.domain.job import JobState
+from router.domain.message import Author, Direction, Message, Status
 from router.storage.postgres import open_store
 from router.storage.tables import conversations, metadata
 from router.storage.upgrade import check, head, upgrade
 from tests.conftest import TOMBSTONE_KEY, Server, fresh_name
-from tests.contract.rows import alias, conversation, event, job, person
+from tests.contract.rows import AT, alias, contact, conversation, event, identity, job, message, person
 
 pytestmark = [pytest.mark.postgres, pytest.mark.server]
 
@@ -45,15 +50,93 @@ async def _work_goes_on(dsn: str) -> None:
         await store.transact(lambda tx: tx.finish_job(claimed, JobState.DONE))
 
 
+async def _talk_of_old(dsn: str, *said: Message, **fields: Any) -> Conversation:
+    """A conversation as the first revision kept it, with messages in it."""
+    owner = contact()
+    who = identity(owner)
+    talk = conversation(who, **fields)
+    link = await asyncpg.connect(dsn, server_settings={"role": "figueira_engine"})
+    async with link.transaction():
+        await link.execute(
+            "insert into contacts (id, tenant_id, cohort, created_at) values ($1, 'sol', 'c0', $2)",
+            owner.id,
+            AT,
+        )
+        await link.execute(
+            "insert into identities (id, tenant_id, contact_id, kind, created_at) values ($1, 'sol', $2, 'whatsapp', $3)",
+            who.id, owner.id, AT,
+        )  # fmt: skip
+        await link.execute(
+            "insert into conversations (id, tenant_id, channel, kind, identity_id, contact_id, path, pin_version,"
+            " opened_at, last_at) values ($1, 'sol', 'whatsapp', 'whatsapp', $2, $3, 'native', 1, $4, $5)",
+            talk.id, who.id, owner.id, talk.opened_at, talk.last_at,
+        )  # fmt: skip
+        for one in said:
+            await link.execute(
+                "insert into messages (created_at, id, tenant_id, channel, kind, conversation_id, direction, author,"
+                " content_kind, status, path, sent_at) values ($1, $2, 'sol', 'whatsapp', 'whatsapp', $3, $4, $5,"
+                " 'text', $6, 'native', $7)",
+                one.created_at, one.id, talk.id, one.direction, one.author, one.status, one.sent_at,
+            )  # fmt: skip
+    await link.close()
+    return talk
+
+
+async def test_what_was_heard_and_read_lately_comes_from_the_messages(empty: str) -> None:
+    await upgrade(empty, "0002")
+    now = datetime.now(UTC)
+
+    def at(hours: int) -> datetime:
+        return now - timedelta(hours=hours)
+
+    def heard(hours: int) -> Message:
+        return message(sent_at=at(hours))
+
+    def told(hours: int, author: Author) -> Message:
+        out = message(direction=Direction.OUTBOUND, author=author, status=Status.SENT)
+        return replace(out, sent_at=at(hours))
+
+    answered = await _talk_of_old(empty, heard(9), heard(5), told(4, Author.HUMAN), heard(2), last_at=at(2))
+    by_bot = await _talk_of_old(empty, heard(3), told(1, Author.BOT), last_at=at(1))
+    only_told = await _talk_of_old(empty, told(3, Author.SYSTEM), last_at=at(3))
+    long_ago = await _talk_of_old(empty, heard(24 * 8), last_at=at(24 * 8))
+    silent = await _talk_of_old(empty, last_at=at(1))
+    for _ in range(2):  # an upgrade that was done does nothing
+        await upgrade(empty)
+    async with open_store(empty, tombstone_key=TOMBSTONE_KEY) as store:
+
+        async def times(talk: Conversation) -> tuple[datetime | None, datetime | None]:
+            found = await store.transact(lambda tx: tx.conversation(talk.id))
+            assert found is not None
+            return found.heard_at, found.read_at
+
+        assert await times(answered) == (at(2), at(4))
+        assert await times(by_bot) == (at(3), None)
+        for talk in (only_told, long_ago, silent):
+            assert await times(talk) == (None, None)
+        reach = await store.transact(lambda tx: tx.reach("whatsapp", answered.identity_id))
+        assert reach == Reach(at(2))
+
+
+async def test_columns_of_an_upgrade_cut_short_are_no_hindrance(empty: str) -> None:
+    await upgrade(empty, "0002")
+    link = await asyncpg.connect(empty)
+    await link.execute("alter table conversations add column heard_at timestamptz")
+    await link.execute("create index conversations_identity on conversations (id)")
+    await upgrade(empty)
+    made = await link.fetchval("select indexdef from pg_indexes where indexname = 'conversations_identity'")
+    await link.close()
+    assert "(channel, identity_id)" in made
+    await _work_goes_on(empty)
+
+
 async def test_from_the_first_revision_with_rows_in_it(empty: str) -> None:
     await upgrade(empty, "0001")
     before = await check(empty)
     assert (before.revision, before.ready) == ("0001", False)
     async with open_store(empty, tombstone_key=TOMBSTONE_KEY) as store:
         await store.accept(event(b"kept"))
-        who = await store.transact(lambda tx: person(tx, alias()))
-        talk = conversation(who)
-        await store.transact(lambda tx: tx.add_conversation(talk))
+    talk = await _talk_of_old(empty)
     await upgrade(empty)
     after = await check(empty)
     assert after.ready
