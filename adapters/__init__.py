@@ -10,19 +10,22 @@ from typing import Any
 import httpx
 
 from adapters.native import whatsapp
-from router.domain.ports import Kind, Sender
+from adapters.native.callbacks import WhatsAppCallbacks
+from router.domain.ports import Callbacks, Kind, Sender
 
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """What the composition root needs of one kind. `sender` takes the shared client and a monotonic clock."""
+    """What the composition root needs of one kind. `sender` takes the shared client and a monotonic clock; `callbacks`
+    is None where the provider's address cannot be set from here."""
 
     kind: Callable[[], Kind]
     sender: Callable[[httpx.AsyncClient, Callable[[], float]], Sender]
     capabilities: Mapping[str, Any]
+    callbacks: Callable[[httpx.AsyncClient], Callbacks] | None = None
 
 
 # THE REGISTER: one line a kind.
 KINDS: dict[str, Adapter] = {
-    "whatsapp": Adapter(whatsapp.WhatsApp, whatsapp.sender, whatsapp.CAPABILITIES),
+    "whatsapp": Adapter(whatsapp.WhatsApp, whatsapp.sender, whatsapp.CAPABILITIES, WhatsAppCallbacks),
 }

@@ -1,8 +1,9 @@
 """One HTTP exchange; every way it can fail is sorted by the one question that matters: whether it left."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Mapping
 from dataclasses import dataclass
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
 import httpx
@@ -22,9 +23,16 @@ _NOT_LEFT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _UNWRITABLE = (httpx.LocalProtocolError, httpx.UnsupportedProtocol)
 
 
+HttpClient = httpx.AsyncClient
+"""What `open_client` opens, for those who only hand it on."""
+
+
 def open_client(seconds: float) -> httpx.AsyncClient:
     """The client all providers share; `seconds` for each phase but connecting. Reads nothing of the environment."""
-    return httpx.AsyncClient(timeout=httpx.Timeout(seconds, connect=TIMEOUT.connect), trust_env=False)
+    client = httpx.AsyncClient(timeout=httpx.Timeout(seconds, connect=TIMEOUT.connect), trust_env=False)
+    # No cookie is ours: one that a stranger's file server sets must not travel further.
+    client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=()))
+    return client
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +63,11 @@ async def exchange(
     *,
     headers: Mapping[str, str],
     params: Mapping[str, str] | None = None,
-    content: bytes | None = None,
+    content: bytes | AsyncIterable[bytes] | None = None,
+    timeout: httpx.Timeout | None = None,  # noqa: ASYNC109 - of each phase; the whole has `seconds`
+    seconds: float | None = None,
 ) -> Answer | Result:
-    """Send and read the whole answer, or the Result of not getting one. Raises nothing.
+    """Send and read the whole answer, or the Result of not getting one. Raises nothing but what `content` raises.
 
     RETRY: no connection was made. CHANNEL "configuration": the address or a header cannot be written.
     UNKNOWN: it was (perhaps partly) written and no whole answer came.
@@ -69,13 +79,13 @@ async def exchange(
             headers={"User-Agent": USER_AGENT, **headers},
             params=params,
             content=content,
-            timeout=TIMEOUT,
+            timeout=timeout or TIMEOUT,
         )
     except (httpx.InvalidURL, ValueError, TypeError):
         return Result(Outcome.CHANNEL, code="configuration")
     try:
         # The client's own limit is the policy's: no request outlives the permit and the lease it was made under.
-        async with asyncio.timeout(min(TOTAL_SECONDS, client.timeout.read or TOTAL_SECONDS)):
+        async with asyncio.timeout(seconds or min(TOTAL_SECONDS, client.timeout.read or TOTAL_SECONDS)):
             return await _exchange(client, request)
     except _NOT_LEFT:
         return Result(Outcome.RETRY, code="connect")
@@ -104,3 +114,10 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds of a Retry-After header; None when there is none, or it names a date."""
     written = headers.get("Retry-After", "")
     return float(written) if written.isascii() and written.isdigit() and len(written) < 7 else None  # noqa: PLR2004
+
+
+def repeatable(result: Result) -> Result:
+    """Of what may be done again freely: not knowing is as good as not done."""
+    if result.outcome is Outcome.UNKNOWN:
+        return Result(Outcome.RETRY, code=result.code, retry_after=result.retry_after)
+    return result

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
@@ -27,12 +28,12 @@ def _signature(name: bytes, secret: str, body: bytes) -> bytes:
     return f"{scheme}={hmac.new(secret.encode(), body, algorithm).hexdigest()}".encode()
 
 
-def verify(channel: Channel, headers: Headers, body: bytes) -> bool:
-    """True when X-Hub-Signature-256 is the app secret's over these very bytes. False without a secret.
+def verify(channel: Channel, headers: Headers, body: bytes, *, secret: str | None = None) -> bool:
+    """True when X-Hub-Signature-256 is `secret`'s (unset: the app secret's) over these very bytes. False without one.
 
     Exactly as Meta writes it: "sha256=" and 64 lower-case hexadecimal digits.
     """
-    secret = channel.native.get("app_secret")
+    secret = secret or channel.native.get("app_secret")
     if not secret:
         return False
     expected = _signature(b"x-hub-signature-256", secret, body)
@@ -49,9 +50,11 @@ def handshake(channel: Channel, query: Mapping[str, str]) -> str | None:
     return query.get("hub.challenge") or None if query.get("hub.mode") == "subscribe" else None
 
 
-def resign(channel: Channel, headers: Headers, body: bytes) -> tuple[tuple[bytes, bytes], ...]:
-    """The headers in their order, each of Meta's signatures made anew; unchanged without a secret."""
-    secret = channel.native.get("app_secret")
+def resign(
+    channel: Channel, headers: Headers, body: bytes, *, secret: str | None = None
+) -> tuple[tuple[bytes, bytes], ...]:
+    """The headers in their order, each of Meta's signatures made anew with `secret` (unset: the app secret)."""
+    secret = secret or channel.native.get("app_secret")
     if not secret:
         return tuple(headers)
     return tuple(
@@ -133,19 +136,21 @@ _RETRY = {
     131000,
     131016,
     131048,
-    131056,
     131057,
+    131208,
     133004,
     133016,
     135000,
+    138013,
     2494100,
 }
+_PACED = 131056  # too many messages to the same person; about one in six seconds is borne
 _CHANNEL = {0, 3, 10, 33, 190, 368, 131005, 131031, 131037, 131042, 131044, 131045, 131064, 133010}
 _CHANNEL |= set(range(200, 300))  # permission not granted, or removed
 _PERMANENT = {100, 130472, 130497, 131008, 131009, 131021, 131026, 131030, 131047, 131049, 131050, 131051}
 _PERMANENT |= {131052, 131053, 131062, 131063, 132000, 132001, 132005, 132007, 132008, 132012, 132015, 132016}
-_PERMANENT |= {132068, 132069}
-_PAIR_RATE, _PAIR_SECONDS = "131056", 6.0  # about one message in six seconds to the same person
+_PERMANENT |= {131020, 131041, 131059, 132068, 132069, 137000}
+_PERMANENT |= set(range(131201, 131216)) - _RETRY  # groups
 
 _BY_STATUS: Mapping[int, Outcome] = {
     HTTPStatus.TOO_MANY_REQUESTS: Outcome.RETRY,
@@ -158,19 +163,32 @@ _BY_STATUS: Mapping[int, Outcome] = {
 def result(answer: Answer) -> Result:
     """What the Graph API's answer to a send means. `code` is Meta's, else "http_<status>"."""
     document = answer.document()
-    if answer.ok:
-        first = next(iter(items(document.get("messages"))), None)
-        sent = identifier(mapping(first).get("id"))
-        return Result(Outcome.OK, sent) if sent else Result(Outcome.UNKNOWN, code="no_id")
-    error = mapping(document.get("error"))
+    if not answer.ok:
+        return failure(answer, mapping(document.get("error")))
+    first = next(iter(items(document.get("messages"))), None)
+    sent = identifier(mapping(first).get("id"))
+    return Result(Outcome.OK, sent) if sent else Result(Outcome.UNKNOWN, code="no_id")
+
+
+def failure(answer: Answer, error: Mapping[str, Any]) -> Result:
+    """What an answer other than 2xx means: by Meta's `error.code`, else by the HTTP status."""
     code = error.get("code")
-    if not isinstance(code, int):
-        return _limited(answer, _by_status(answer.status), f"http_{answer.status}")
-    outcome = _by_code(code, transient=error.get("is_transient") is True) or _by_status(answer.status)
-    return _limited(answer, outcome, str(code))
+    if not isinstance(code, int) or isinstance(code, bool):
+        return refused(answer, None, f"http_{answer.status}")
+    return refused(answer, _by_code(code, transient=error.get("is_transient") is True), str(code))
+
+
+def refused(answer: Answer, outcome: Outcome | None, code: str) -> Result:
+    """The Result of a refusal; `outcome` None: the HTTP status says it."""
+    found = outcome or _by_status(answer.status)
+    return Result(
+        found, code=code, retry_after=retry_after(answer.headers) if found is Outcome.RETRY else None
+    )
 
 
 def _by_code(code: int, *, transient: bool) -> Outcome | None:
+    if code == _PACED:
+        return Outcome.PACED
     if code in _CHANNEL:
         return Outcome.CHANNEL
     if code in _PERMANENT:
@@ -184,46 +202,69 @@ def _by_status(status: int) -> Outcome:
     return _BY_STATUS.get(status, Outcome.PERMANENT)
 
 
-def _limited(answer: Answer, outcome: Outcome, code: str) -> Result:
-    if outcome is not Outcome.RETRY:
-        return Result(outcome, code=code)
-    wait = retry_after(answer.headers)
-    return Result(
-        outcome, code=code, retry_after=_PAIR_SECONDS if wait is None and code == _PAIR_RATE else wait
-    )
-
-
 Render = Callable[[Outbound], Mapping[str, Any] | Result]
 """A kind's message body for the Graph API, or the Result of not being able to write one."""
 
 
-class GraphSender:
-    """POST {base_url}/{address}/messages. Not idempotent: what left without an answer is UNKNOWN.
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where and how an account is written to. The headers hold its key."""
 
-    Needs `base_url`, `access_token` and the address (`phone_number_id` or `page_id`) in `channel.native`.
-    """
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    read: Callable[[Answer], Result]
+
+
+BASE_URL = "https://graph.facebook.com/v23.0"
+
+
+def endpoint(channel: Channel) -> Endpoint | None:
+    """{base_url}/{address}/messages. None without `access_token` or the address (`phone_number_id`, `page_id`)."""
+    base, token = channel.native.get("base_url") or BASE_URL, channel.native.get("access_token")
+    if not (token and channel.address):
+        return None
+    return Endpoint(
+        f"{base.rstrip('/')}/{channel.address}/messages", {"Authorization": f"Bearer {token}"}, result
+    )
+
+
+class GraphSender:
+    """POST to the endpoint's URL. Not idempotent: what left without an answer is UNKNOWN."""
 
     idempotent = False
 
-    def __init__(self, client: httpx.AsyncClient, monotonic: Callable[[], float], render: Render) -> None:
-        self._client, self._monotonic, self._render = client, monotonic, render
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        monotonic: Callable[[], float],
+        render: Render,
+        endpoint: Callable[[Channel], Endpoint | None] = endpoint,
+    ) -> None:
+        self._client, self._monotonic, self._render, self._endpoint = client, monotonic, render, endpoint
 
     async def send(self, permit: Permit, outbound: Outbound) -> Result:
-        channel = outbound.channel
         body = self._render(outbound)
         if isinstance(body, Result):
             return body
-        base, token = channel.native.get("base_url"), channel.native.get("access_token")
-        if not (base and token and channel.address):
+        to, raw = self._endpoint(outbound.channel), _json(body)
+        if to is None:
             return Result(Outcome.CHANNEL, code="configuration")
+        if raw is None:
+            return Result(Outcome.PERMANENT, code="invalid_content")
         # Asked last, so that nothing stands between the answer and the request.
         if permit.path != Path.NATIVE or self._monotonic() >= permit.expires:
             return Result(Outcome.RETRY, code="permit")
-        answer = await exchange(
-            self._client,
-            "POST",
-            f"{base.rstrip('/')}/{channel.address}/messages",
-            headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
-            content=json.dumps(body).encode("ascii"),
-        )
-        return answer if isinstance(answer, Result) else result(answer)
+        answer = await self._post(to, raw)
+        return answer if isinstance(answer, Result) else to.read(answer)
+
+    async def _post(self, to: Endpoint, raw: bytes) -> Answer | Result:
+        headers = {**to.headers, "Content-Type": "application/json"}
+        return await exchange(self._client, "POST", to.url, headers=headers, content=raw)
+
+
+def _json(body: Mapping[str, Any]) -> bytes | None:
+    """None for what JSON has no word for: NaN, bytes, nesting past the stack."""
+    try:
+        return json.dumps(body, allow_nan=False).encode("ascii")
+    except (ValueError, TypeError, RecursionError):
+        return None

@@ -9,7 +9,7 @@ import pytest
 from adapters.native import graph
 from adapters.transport import Answer
 from router.domain.channel import Channel
-from router.domain.job import Outcome
+from router.domain.job import Outcome, Result
 
 SECRET = "segredo-do-aplicativo"
 CHANNEL = Channel("whatsapp", "whatsapp", "sol", {"app_secret": SECRET, "verify_token": "verifica"})
@@ -123,7 +123,8 @@ def error(code: object, **more: object) -> dict[str, object]:
         (answer(200, {"messages": []}), Outcome.UNKNOWN, "no_id"),
         (answer(200, b"<html>"), Outcome.UNKNOWN, "no_id"),
         (answer(429, error(130429)), Outcome.RETRY, "130429"),
-        (answer(400, error(131056)), Outcome.RETRY, "131056"),
+        (answer(400, error(131056)), Outcome.PACED, "131056"),
+        (answer(400, error(True)), Outcome.PERMANENT, "http_400"),
         (answer(503, error(131016)), Outcome.RETRY, "131016"),
         (answer(500, error(131000)), Outcome.RETRY, "131000"),
         (answer(500, b"oops"), Outcome.UNKNOWN, "http_500"),
@@ -151,10 +152,35 @@ def test_result_classes(given: Answer, outcome: Outcome, code: str | None) -> No
 
 def test_how_long_to_wait() -> None:
     assert graph.result(answer(429, error(4), Retry_After="17")).retry_after == 17
-    assert graph.result(answer(400, error(131056))).retry_after == 6
+    # Ours to say: the pace of one person is the heart's, whatever the header says.
+    assert graph.result(answer(400, error(131056), Retry_After="17")).retry_after is None
     assert (
         graph.result(answer(429, error(4), Retry_After="Wed, 21 Oct 2026 07:28:00 GMT")).retry_after is None
     )
+
+
+OUTCOMES = {
+    Outcome.RETRY: (
+        "1 2 4 613 80007 130429 131000 131016 131048 131057 131208 133004 133016 135000 138013 2494100"
+    ),
+    Outcome.PACED: "131056",
+    Outcome.CHANNEL: (
+        "0 3 10 33 190 200 201 250 299 368 131005 131031 131037 131042 131044 131045 131064 133010"
+    ),
+    Outcome.PERMANENT: (
+        "100 130472 130497 131008 131009 131020 131021 131026 131030 131041 131047 131049 131050 131051 131052"
+        " 131053 131059 131062 131063 131201 131202 131204 131207 131209 131210 131211 131212 131213 131214 131215"
+        " 132000 132001 132005 132007 132008 132012 132015 132016 132068 132069 137000"
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"), [(outcome, int(code)) for outcome, told in OUTCOMES.items() for code in told.split()]
+)
+def test_a_known_code_says_more_than_the_status(outcome: Outcome, code: int) -> None:
+    for status in (400, 401, 429, 500):
+        assert graph.result(answer(status, error(code))) == Result(outcome, code=str(code))
 
 
 def test_shared_error_table() -> None:
@@ -168,6 +194,22 @@ def test_shared_error_table() -> None:
         "permanent_recipient": Outcome.PERMANENT,
         "window_closed_use_template": Outcome.PERMANENT,
     }
-    for code, entry in json.loads(path.read_text())["codes"].items():
-        if entry["class"] in expected:
-            assert graph.result(answer(500, error(int(code)))).outcome is expected[entry["class"]], code
+    told = json.loads(path.read_text())["codes"]
+    assert len(told) > 100
+    for code, entry in told.items():
+        found = graph.result(answer(500, error(int(code))))
+        assert found.code == code
+        if code == "131056":  # in that table a retry; the heart paces the pair instead
+            assert found.outcome is Outcome.PACED
+        elif entry["class"] in expected:
+            assert found.outcome is expected[entry["class"]], code
+        else:  # "review": of calls, groups, sign-up; a refusal, never a doubt
+            refused = graph.result(answer(400, error(int(code)))).outcome
+            assert refused in {Outcome.PERMANENT, Outcome.RETRY, Outcome.CHANNEL}, code
+
+
+def test_another_secret_than_the_channels() -> None:
+    headers = [(b"x-hub-signature-256", signed(BODY, "antigo"))]
+    assert graph.verify(CHANNEL, headers, BODY, secret="antigo")
+    assert not graph.verify(CHANNEL, headers, BODY)
+    assert graph.resign(CHANNEL, [(b"x-hub-signature-256", b"old")], BODY, secret="antigo") == tuple(headers)

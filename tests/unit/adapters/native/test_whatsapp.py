@@ -317,7 +317,8 @@ def test_rendering() -> None:
     ("said", "code"),
     [
         (outbound(wa("1"), text="x" * 4097), "too_long"),
-        (outbound(wa("1"), kind="image"), "unsupported"),
+        (outbound(wa("1"), kind="image"), "no_file"),
+        (outbound(wa("1"), kind="edit"), "unsupported"),
         (outbound(wa("1"), text=""), "unsupported"),
         (outbound(Alias("message", "zap", "m", "m")), "no_address"),
     ],

@@ -1,43 +1,17 @@
-"""WhatsApp Cloud API: its webhooks (also what 360dialog's Cloud numbers deliver) and its sends."""
+"""Reading what WhatsApp tells: messages, echoes, statuses and changes of address, out of either envelope."""
 
 import hashlib
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import httpx
-
 from adapters.native import graph
+from adapters.native.whatsapp.content import attachments, billed, content, group_of
 from adapters.payload import Malformed, identifier, items, load, mapping, moment, text
 from router.domain.channel import Channel
-from router.domain.errors import Rejected
-from router.domain.job import Outcome, Result
-from router.domain.message import Alias, Content, Part, PartType, Status
+from router.domain.message import Alias, Part, PartType, Status
 from router.domain.phone import canonical
-from router.domain.ports import Outbound, Parsed
-
-TEXT_LENGTH = 4096
-_CALLBACK_LENGTH = 512
-
-CAPABILITIES: Mapping[str, Any] = {
-    "receives": (
-        "text", "image", "audio", "video", "document", "sticker", "location", "contacts", "button",
-        "interactive", "reaction", "edit", "delete", "order", "unsupported",
-    ),
-    "sends": ("text",),
-    "statuses": ("sent", "delivered", "read", "failed"),
-    "echoes": True,
-    "divides": True,
-    "signature": "X-Hub-Signature-256",
-    "addresses": ("wa_id", "bsuid"),
-    "text_length": TEXT_LENGTH,
-    "window_hours": 24,
-    "idempotent": False,
-    "settings": ("provider", "base_url", "phone_number_id", "access_token", "app_secret", "verify_token", "portfolio"),
-    "providers": ("cloud",),
-}  # fmt: skip
-"""What this adapter can do, as data for docs/reference/channels.md."""
+from router.domain.ports import Parsed
 
 _STATUS = {
     "sent": Status.SENT,
@@ -46,7 +20,6 @@ _STATUS = {
     "played": Status.READ,  # a voice message that was listened to
     "failed": Status.FAILED,
 }
-_MESSAGE_KINDS = {kind: kind for kind in CAPABILITIES["receives"]} | {"revoke": "delete", "voice": "audio"}
 _LISTS = {
     "messages": PartType.MESSAGE,
     "statuses": PartType.STATUS,
@@ -55,83 +28,32 @@ _LISTS = {
 }
 # Their lists are calls and copies of old conversations, not messages to be handled now.
 _OTHER_FIELDS = {"calls", "history"}
+# At the top of a body instead of "entry": the shape of 360dialog's older numbers.
+_FLAT = (*_LISTS, "errors", "contacts")
 
-_DIGITS = re.compile(r"\+?([0-9]{5,20})")
-_SCOPED_ID = re.compile(r"[A-Z]{2}\.(ENT\.)?[A-Za-z0-9]{1,128}")
+DIGITS = re.compile(r"\+?([0-9]{5,20})")
+SCOPED_ID = re.compile(r"[A-Z]{2}\.(ENT\.)?[A-Za-z0-9]{1,128}")
 _RENAMED = re.compile(r"from ([A-Z]{2}\.[A-Za-z0-9]{1,128}) to ")
 
 
-class WhatsApp:
-    """Implements `router.domain.ports.Kind`."""
-
-    name = "whatsapp"
-
-    def handshake(self, channel: Channel, query: Mapping[str, str]) -> str | None:
-        return graph.handshake(channel, query)
-
-    def verify(self, channel: Channel, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
-        return graph.verify(channel, headers, body)
-
-    def parse(self, channel: Channel, body: bytes) -> Parsed:
-        try:
-            entries = mapping(load(body)).get("entry")
-        except Malformed:
-            return Parsed((), malformed=True)
-        if not isinstance(entries, list):
-            return Parsed((), malformed=True)
+def parse(channel: Channel, body: bytes) -> Parsed:
+    """The parts of Meta's envelope, or of a flat body; total."""
+    try:
+        document = mapping(load(body))
+    except Malformed:
+        return Parsed((), malformed=True)
+    entries = document.get("entry")
+    if isinstance(entries, list):
         parts = (
             part for at, entry in enumerate(entries) for part in _entry_parts(channel, f"entry/{at}", entry)
         )
         return Parsed(tuple(parts))
-
-    def divide(self, body: bytes, keep: Collection[str]) -> bytes:
-        return graph.divide(body, keep, _narrow)
-
-    def resign(
-        self, channel: Channel, headers: Sequence[tuple[bytes, bytes]], body: bytes
-    ) -> tuple[tuple[bytes, bytes], ...]:
-        return graph.resign(channel, headers, body)
-
-    def addresses(self, channel: Channel, to: str) -> tuple[Alias, ...]:
-        given = to.strip()
-        number = _DIGITS.fullmatch(given)
-        if not number and not _SCOPED_ID.fullmatch(given):
-            raise Rejected("invalid_recipient", "`to` is neither a phone number nor a WhatsApp user id")
-        if not number and not channel.native.get("portfolio"):
-            # Ids received are kept under the WABA their event names; guessed, the scope would make a second person.
-            raise Rejected(
-                "invalid_recipient", "a WhatsApp user id needs the channel's `portfolio` to be set"
-            )
-        return (_alias(channel, "", number[1] if number else given),)
-
-
-def sender(client: httpx.AsyncClient, monotonic: Callable[[], float]) -> graph.GraphSender:
-    """The way out: text, up to TEXT_LENGTH characters."""
-    return graph.GraphSender(client, monotonic, render)
-
-
-def render(outbound: Outbound) -> Mapping[str, Any] | Result:
-    """The body of POST /messages, or PERMANENT when this content or this address cannot be sent to."""
-    said = outbound.content
-    if said.kind != "text" or not said.text:
-        return Result(Outcome.PERMANENT, code="unsupported")
-    if len(said.text) > TEXT_LENGTH or len(outbound.callback_data) > _CALLBACK_LENGTH:
-        return Result(Outcome.PERMANENT, code="too_long")
-    number = next((alias.value for alias in outbound.to if alias.kind == "wa_id"), None)
-    user = next((alias.value for alias in outbound.to if alias.kind in {"bsuid", "parent_bsuid"}), None)
-    if not (number or user):
-        return Result(Outcome.PERMANENT, code="no_address")
-    return {
-        "messaging_product": "whatsapp",
-        "recipient_type": "individual",
-        **({"to": number} if number else {"recipient": user}),  # given both, Meta would take the number
-        "type": "text",
-        "text": {"body": said.text},
-        "biz_opaque_callback_data": outbound.callback_data,
-    }
-
-
-# parsing ---------------------------------------------------------------------------------------------------
+    shape = next((key for key in _FLAT if isinstance(document.get(key), list)), None)
+    if shape is None:
+        return Parsed((), malformed=True)
+    change = _Change(channel, "", document)
+    found = tuple(_value_parts(change, "", _LISTS))
+    return Parsed(found or (Part(shape, PartType.OTHER, change.address, raw=document),))
 
 
 class _Change:
@@ -139,7 +61,7 @@ class _Change:
 
     def __init__(self, channel: Channel, waba: str, value: Mapping[str, Any]) -> None:
         self.channel, self.waba, self.value = channel, waba, value
-        self.address = identifier(mapping(value.get("metadata")).get("phone_number_id"))
+        self.address = _address(channel, identifier(mapping(value.get("metadata")).get("phone_number_id")))
         self.contacts = [contact for contact in items(value.get("contacts")) if isinstance(contact, dict)]
         people = sum(len(items(value.get(key))) for key in ("messages", "message_echoes", "user_id_update"))
         self.alone = len(self.contacts) == 1 and people == 1
@@ -169,18 +91,24 @@ class _Change:
 
     def _alias(self, value: Any) -> Alias | None:
         written = identifier(value)
-        return _alias(self.channel, self.waba, written) if written else None
+        return alias_of(self.channel, self.waba, written) if written else None
+
+
+def _address(channel: Channel, given: str | None) -> str | None:
+    """The clinic's number an event is for. What still comes for the id it had at another provider is this channel's."""
+    moved = given is not None and given == channel.native.get("previous_phone_number_id")
+    return channel.address or given if moved else given
 
 
 def _by_kind(alias: Alias) -> bool:
     return alias.kind != "wa_id"
 
 
-def _alias(channel: Channel, waba: str, value: str) -> Alias:
+def alias_of(channel: Channel, waba: str, value: str) -> Alias:
     portfolio = channel.native.get("portfolio") or waba or channel.native.get("waba_id") or channel.tenant
-    if scoped := _SCOPED_ID.fullmatch(value):
+    if scoped := SCOPED_ID.fullmatch(value):
         return Alias("parent_bsuid" if scoped[1] else "bsuid", portfolio, value, value)
-    number = _DIGITS.fullmatch(value)
+    number = DIGITS.fullmatch(value)
     return Alias("wa_id", channel.tenant, canonical(number[1]) if number else value, value)
 
 
@@ -195,11 +123,22 @@ def _keys(*ids: Any) -> list[str]:
 
 def _contradict(one: list[str], other: list[str]) -> bool:
     """Two different numbers, or two different user ids: two people, whatever the batch looks like."""
-    for has in (_SCOPED_ID.fullmatch, lambda key: not _SCOPED_ID.fullmatch(key)):
+    for has in (SCOPED_ID.fullmatch, lambda key: not SCOPED_ID.fullmatch(key)):
         left, right = set(filter(has, one)), set(filter(has, other))
         if left and right and not left & right:
             return True
     return False
+
+
+def numbers(body: bytes) -> frozenset[str]:
+    """The ids of our numbers that a body names, as they stand in it."""
+    try:
+        entries = items(mapping(load(body)).get("entry"))
+    except Malformed:
+        return frozenset()
+    changes = (mapping(change) for entry in entries for change in items(mapping(entry).get("changes")))
+    told = (mapping(mapping(change.get("value")).get("metadata")) for change in changes)
+    return frozenset(filter(None, (identifier(one.get("phone_number_id")) for one in told)))
 
 
 def _entry_parts(channel: Channel, ref: str, entry: Any) -> Iterator[Part]:
@@ -216,12 +155,17 @@ def _change_parts(channel: Channel, waba: str, ref: str, raw: Mapping[str, Any])
     change = _Change(channel, waba, mapping(raw.get("value")))
     lists = {} if text(raw.get("field")) in _OTHER_FIELDS else _LISTS
     empty = True
-    for key, kind in lists.items():
-        for at, item in enumerate(items(change.value.get(key))):
-            empty = False
-            yield _part(change, kind, f"{ref}/value/{key}/{at}", item)
+    for part in _value_parts(change, f"{ref}/value/", lists):
+        empty = False
+        yield part
     if empty:
         yield Part(ref, PartType.OTHER, change.address, raw=raw)
+
+
+def _value_parts(change: _Change, prefix: str, lists: Mapping[str, PartType]) -> Iterator[Part]:
+    for key, kind in lists.items():
+        for at, item in enumerate(items(change.value.get(key))):
+            yield _part(change, kind, f"{prefix}{key}/{at}", item)
 
 
 def _part(change: _Change, kind: PartType, ref: str, item: Any) -> Part:
@@ -241,6 +185,8 @@ def _echo(change: _Change, ref: str, item: Mapping[str, Any]) -> Part:
 
 
 def _said(change: _Change, ref: str, item: Mapping[str, Any], kind: PartType, ids: tuple[Any, Any]) -> Part:
+    if group := group_of(item):
+        return _in_group(change, ref, item, kind, group)
     contact = change.contact(*ids)
     aliases = change.aliases(*ids, *_contact_ids(contact)) or change.aliases(*_parents(item, contact))
     return Part(
@@ -252,6 +198,21 @@ def _said(change: _Change, ref: str, item: Mapping[str, Any], kind: PartType, id
         text(mapping(contact.get("profile")).get("name")),
         content(item),
         moment(item.get("timestamp")),
+        files=attachments(item),
+        raw=item,
+    )
+
+
+def _in_group(change: _Change, ref: str, item: Mapping[str, Any], kind: PartType, group: str) -> Part:
+    """Said before others: kept under the group's own address, so that it never stands in somebody's own thread."""
+    return Part(
+        ref,
+        kind,
+        change.address,
+        identifier(item.get("id")),
+        (Alias("group", change.channel.slug, group, group),),
+        content=content(item),
+        sent_at=moment(item.get("timestamp")),
         raw=item,
     )
 
@@ -280,6 +241,7 @@ def _status(change: _Change, ref: str, item: Mapping[str, Any]) -> Part:
         status=_STATUS.get(text(item.get("status")) or ""),
         error_code=identifier(error.get("code")),
         callback_data=identifier(item.get("biz_opaque_callback_data")),
+        billed=billed(item.get("pricing")),
         raw=item,
     )
 
@@ -320,58 +282,12 @@ _READERS: Mapping[PartType, Callable[[_Change, str, Mapping[str, Any]], Part]] =
 }
 
 
-# content ---------------------------------------------------------------------------------------------------
-
-
-def content(item: Mapping[str, Any]) -> Content:
-    """What a message object says; a type nobody knows is kept as "unsupported"."""
-    given = text(item.get("type")) or next((key for key in _MESSAGE_KINDS if key in item), "")
-    return Content(_MESSAGE_KINDS.get(given, "unsupported"), _words(given, item), item)
-
-
-def _words(kind: str, item: Mapping[str, Any]) -> str | None:
-    body = item.get(kind)
-    reader = _WORDS.get(kind, partial(_first, keys=("caption",)))
-    return reader(body)
-
-
-def _first(body: Any, keys: tuple[str, ...]) -> str | None:
-    return next((found for key in keys if (found := text(mapping(body).get(key)))), None)
-
-
-def _reply(body: Any) -> str | None:
-    """The title of the button or row that was chosen; a flow says only that it was sent."""
-    chosen = mapping(mapping(body).get(text(mapping(body).get("type")) or ""))
-    return _first(chosen, ("title", "body"))
-
-
-def _edited(body: Any) -> str | None:
-    return content(mapping(mapping(body).get("message"))).text
-
-
-def _names(body: Any) -> str | None:
-    names = (text(mapping(mapping(card).get("name")).get("formatted_name")) for card in items(body))
-    return ", ".join(filter(None, names)) or None
-
-
-_WORDS: Mapping[str, Callable[[Any], str | None]] = {
-    "text": partial(_first, keys=("body",)),
-    "button": partial(_first, keys=("text",)),
-    "order": partial(_first, keys=("text",)),
-    "location": partial(_first, keys=("name", "address")),
-    "reaction": partial(_first, keys=("emoji",)),
-    "interactive": _reply,
-    "contacts": _names,
-    "edit": _edited,
-}
-
-
 # dividing --------------------------------------------------------------------------------------------------
 
 _PERSON_KEYS = ("from", "from_user_id", "to", "to_user_id", "recipient_id", "recipient_user_id", "wa_id")
 
 
-def _narrow(kept: dict[str, Any], whole: Mapping[str, Any]) -> dict[str, Any]:
+def narrow(kept: dict[str, Any], whole: Mapping[str, Any]) -> dict[str, Any]:
     """Take out the contacts whose messages went elsewhere; keep all when one message matches none of them."""
     contacts = kept.get("contacts")
     if not isinstance(contacts, list) or all(kept.get(key) == whole.get(key) for key in _LISTS):
