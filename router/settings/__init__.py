@@ -10,12 +10,21 @@ from pathlib import Path
 from typing import Final
 
 from router.settings.keys import PREFIX, Keys
-from router.settings.model import Network, RocketChatSettings, RoomSource, Settings
+from router.settings.model import MediaSettings, Network, RocketChatSettings, RoomSource, S3Settings, Settings
 from router.settings.reader import DEFAULT_HOME, Reader
 
 NAME: Final = "figueira.toml"
 
-__all__ = ["Keys", "Network", "RocketChatSettings", "RoomSource", "Settings", "load"]
+__all__ = [
+    "Keys",
+    "MediaSettings",
+    "Network",
+    "RocketChatSettings",
+    "RoomSource",
+    "S3Settings",
+    "Settings",
+    "load",
+]
 
 
 def load(

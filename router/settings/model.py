@@ -34,6 +34,28 @@ class RocketChatSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class S3Settings:
+    """`[media.s3]`: a bucket for the files. Without keys, AWS's usual chain is asked for some."""
+
+    bucket: str
+    region: str | None = None
+    endpoint: str | None = None
+    access_key_id: str | None = field(default=None, repr=False)
+    secret_access_key: str | None = field(default=None, repr=False)
+    prefix: str | None = None
+    allow_http: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MediaSettings:
+    """`[media]`: where files are kept, and which hosts are trusted to have some. `s3` goes before `directory`."""
+
+    directory: Path = Path(".figueira/media")
+    allow_hosts: tuple[str, ...] = ()
+    s3: S3Settings | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All of them. `database_url` None: the embedded server in `home`."""
 
@@ -56,3 +78,4 @@ class Settings:
     channels: Mapping[str, Channel] = field(default_factory=dict)
     assistants: Mapping[str, str] = field(default_factory=dict)  # slug → off | enrich | reply
     policy: Policy = field(default_factory=Policy)
+    media: MediaSettings = field(default_factory=MediaSettings)

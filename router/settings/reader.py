@@ -14,7 +14,14 @@ from router.domain.channel import RESERVED, Channel
 from router.domain.errors import ConfigurationError
 from router.domain.policy import Policy
 from router.settings.keys import PREFIX, obtain
-from router.settings.model import Network, RocketChatSettings, RoomSource, Settings
+from router.settings.model import (
+    MediaSettings,
+    Network,
+    RocketChatSettings,
+    RoomSource,
+    S3Settings,
+    Settings,
+)
 
 DEFAULT_HOME: Final = ".figueira"
 TOP: Final = (
@@ -37,6 +44,7 @@ TOP: Final = (
 )
 _SLUG: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _TENANT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+_HOST: Final = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 _CHANNEL_KEYS: Final = frozenset(
     {
         "kind",
@@ -139,7 +147,7 @@ class Reader:
 
     def settings(self, kinds: Collection[str], native_keys: Mapping[str, Collection[str]]) -> Settings:
         """All of it. Making keys comes last, so that only settings that hold make files."""
-        self._known("", self._tree, {*TOP, "rocketchat", "channels", "delivery"})
+        self._known("", self._tree, {*TOP, "rocketchat", "channels", "delivery", "media"})
         self._misspelt()
         top = {name: self._text(*self._top(name)) for name in TOP}
         source = self._choice(*self._top("flags"), ("local", "unleash"))
@@ -167,6 +175,7 @@ class Reader:
             "channels": channels,
             "assistants": assistants,
             "policy": self._policy(),
+            "media": self._media(home),
         }
         outside = top["database_url"] is not None
         keys = obtain(home, secret=top["secret_key"], cohort=top["cohort_key"], outside=outside)
@@ -197,7 +206,7 @@ class Reader:
                 "trusted_proxies", "an address is malformed", 'write "10.0.0.0/8, ::1"'
             ) from None
 
-    # [rocketchat], [delivery] --------------------------------------------------------------------------------
+    # [rocketchat], [delivery], [media] ------------------------------------------------------------------------
 
     def _rocketchat(self, channels: Mapping[str, Channel]) -> RocketChatSettings | None:
         if "rocketchat" not in self._tree:
@@ -244,6 +253,50 @@ class Reader:
                 "request_timeout_seconds ≤ permit_seconds ≤ lease_seconds",
             )  # fmt: skip
         return policy
+
+    def _media(self, home: Path) -> MediaSettings:
+        table = self._table("media", self._tree.get("media", {}))
+        self._known("media.", table, {one.name for one in fields(MediaSettings)})
+        directory = self._text("media.directory", table.get("directory"))
+        return MediaSettings(
+            directory=Path(directory) if directory else home / "media",
+            allow_hosts=self._hosts("media.allow_hosts", table.get("allow_hosts", [])),
+            s3=self._s3(table["s3"]) if "s3" in table else None,
+        )
+
+    def _hosts(self, key: str, value: Any) -> tuple[str, ...]:
+        if not isinstance(value, list):
+            raise self._wrong(key, "it must be a list", 'write ["files.example:8080"]')
+        hosts = tuple(str(self._text(key, one)) for one in value)
+        if not all(map(_HOST.fullmatch, hosts)):
+            raise self._wrong(
+                key, "it holds something else than hosts", 'write "host" or "host:port", without https://'
+            )
+        return hosts
+
+    def _s3(self, value: Any) -> S3Settings:
+        table = self._table("media.s3", value)
+        self._known("media.s3.", table, {one.name for one in fields(S3Settings)})
+        named = ("bucket", "region", "access_key_id", "secret_access_key", "prefix")
+        texts = {name: self._text(f"media.s3.{name}", table.get(name)) for name in named}
+        endpoint = self._url("media.s3.endpoint", table.get("endpoint"))
+        allow_http = table.get("allow_http", False)
+        if not isinstance(allow_http, bool):
+            raise self._wrong("media.s3.allow_http", "it must be true or false", "write it without quotes")
+        bucket = texts.pop("bucket")
+        if bucket is None:
+            raise self._wrong("media.s3.bucket", "it is missing", "name the bucket, or take [media.s3] out")
+        if (texts["access_key_id"] is None) != (texts["secret_access_key"] is None):
+            raise self._wrong(
+                "media.s3", "one of access_key_id and secret_access_key is missing", "set both or neither"
+            )
+        if endpoint is not None and endpoint.startswith("http:") and not allow_http:
+            raise self._wrong(
+                "media.s3.endpoint",
+                "it is not encrypted",
+                "write https://, or set media.s3.allow_http = true",
+            )
+        return S3Settings(bucket=bucket, endpoint=endpoint, allow_http=allow_http, **texts)
 
     # [channels] ----------------------------------------------------------------------------------------------
 
