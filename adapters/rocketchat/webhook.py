@@ -4,15 +4,14 @@ Which channel a room belongs to is not in it (`place` decides that from rooms.in
 an empty scope until `visitor_aliases` fills it in.
 """
 
-import hashlib
 import hmac
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from adapters.payload import Malformed, identifier, items, load, mapping, moment, text
-from adapters.rocketchat.rest import phones, token_digest
+from adapters.rocketchat.rest.rooms import phones, token_digest
+from adapters.rocketchat.said import content, digest, files, message, without_secrets
 from router.domain.channel import Channel, named
 from router.domain.message import Alias, Content
 from router.domain.phone import canonical, digits
@@ -32,7 +31,6 @@ TYPES = {
     "LivechatOfflineMessage": "offline",
 }
 _KIND_OF_SOURCE = {"sms": "sms", "email": "email", "widget": "webchat", "api": "webchat"}
-_SECRET_KEYS = {"token", "user", "room", "message"}
 _OURS = {"agent", "bot"}
 
 
@@ -113,30 +111,23 @@ def _omnichannel(document: Mapping[str, Any]) -> RoomEvent:
 
 
 def _item(item: Mapping[str, Any]) -> RoomMessage:
-    author = mapping(item.get("u"))
     agent = identifier(item.get("agentId"))
-    return RoomMessage(
-        source_id=identifier(item.get("_id")) or _digest(item),
-        by_agent=agent is not None,
-        author_id=agent or identifier(author.get("_id")),
-        content=_content(item),
-        sent_at=moment(item.get("ts")),
-        edited=bool(item.get("editedAt")),
-        closing=item.get("closingMessage") is True,
-    )
+    author = agent or identifier(mapping(item.get("u")).get("_id"))
+    closing = item.get("closingMessage") is True
+    return message(item, by_agent=agent is not None, author_id=author, closing=closing)
 
 
 def _offline(document: Mapping[str, Any]) -> RoomEvent:
     """A form left while nobody was there: no room, no ids."""
     visitor = mapping(document.get("visitor"))
-    message = RoomMessage(
-        source_id=_digest(document),
+    said = RoomMessage(
+        source_id=digest(document),
         by_agent=False,
         author_id=None,
-        content=Content("text", text(document.get("message")), {"visitor": _without_secrets(visitor)}),
+        content=Content("text", text(document.get("message")), {"visitor": without_secrets(visitor)}),
         sent_at=moment(document.get("sentAt")),
     )
-    return RoomEvent("offline", None, None, _aliases(visitor), text(visitor.get("name")), (message,))
+    return RoomEvent("offline", None, None, _aliases(visitor), text(visitor.get("name")), (said,))
 
 
 def _integration(document: Mapping[str, Any]) -> RoomEvent:
@@ -145,29 +136,32 @@ def _integration(document: Mapping[str, Any]) -> RoomEvent:
     if room_id is None or source_id is None:
         return RoomEvent("unknown", room_id)
     author = identifier(document.get("user_id"))
-    message = RoomMessage(
+    # A file's event carries the whole message beside its own fields.
+    whole = {**mapping(document.get("message")), **document}
+    said = RoomMessage(
         source_id=source_id,
         by_agent=bool(document.get("bot")),
         author_id=author,
-        # A file's event carries the whole message beside its own fields.
-        content=_content({**mapping(document.get("message")), **document}, said="text"),
+        content=content(whole, said="text"),
         sent_at=moment(document.get("timestamp")),
         edited=document.get("isEdited") is True,
+        files=files(whole),
     )
     name = text(document.get("alias")) or text(document.get("user_name"))
-    return RoomEvent("message", room_id, author, (), name, (message,))
+    return RoomEvent("message", room_id, author, (), name, (said,))
 
 
 def _flat(document: Mapping[str, Any]) -> RoomEvent:
     """`{message_id, user{id,name}, channel, text, timestamp, source}`: inbound unless an agent or bot said it."""
     user = mapping(document.get("user"))
     author = identifier(user.get("id"))
-    message = RoomMessage(
+    said = RoomMessage(
         source_id=str(identifier(document.get("message_id"))),
         by_agent=document.get("source") in _OURS if isinstance(document.get("source"), str) else False,
         author_id=author,
-        content=_content(document, said="text"),
+        content=content(document, said="text"),
         sent_at=moment(document.get("timestamp")),
+        files=files(document),
     )
     return RoomEvent(
         "message",
@@ -175,42 +169,9 @@ def _flat(document: Mapping[str, Any]) -> RoomEvent:
         author,
         _aliases(user),
         text(user.get("name")),
-        (message,),
+        (said,),
         text(document.get("channel")),
     )
-
-
-def _content(item: Mapping[str, Any], said: str = "msg") -> Content:
-    first = mapping(next(iter(items(item.get("attachments"))), None))
-    words = (
-        text(item.get(said))
-        or text(item.get("msg"))
-        or text(first.get("description"))
-        or text(first.get("text"))
-    )
-    return Content(_kind(item, first), words, _without_secrets(item))
-
-
-def _without_secrets(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Integrations and visitors carry a token, and so may the documents that come along whole."""
-    return {key: value for key, value in item.items() if key not in _SECRET_KEYS}
-
-
-def _kind(item: Mapping[str, Any], attachment: Mapping[str, Any]) -> str:
-    if item.get("navigation"):
-        return "navigation"
-    file = mapping(item.get("file")) or mapping(item.get("fileUpload"))
-    given = text(file.get("type")) or next(
-        (f"{kind}/" for kind in ("image", "audio", "video") if f"{kind}_url" in attachment), ""
-    )
-    kind = given.partition("/")[0]
-    if kind in {"image", "audio", "video"}:
-        return kind
-    return "document" if file else "text"
-
-
-def _digest(item: Mapping[str, Any]) -> str:
-    return f"sha256:{hashlib.sha256(json.dumps(item, sort_keys=True).encode()).hexdigest()}"
 
 
 # whose it is -----------------------------------------------------------------------------------------------
@@ -271,7 +232,7 @@ class Webhook:
         """See `parse`."""
         return parse(body)
 
-    def aliases(self, channel: Channel, event: RoomEvent) -> tuple[Alias, ...]:
+    def aliases(self, channel: Channel, event: RoomEvent | RoomInfo) -> tuple[Alias, ...]:
         """See `visitor_aliases`; with none of those, Rocket.Chat's own id of the user or visitor."""
         found = visitor_aliases(channel, event)
         who = event.visitor_id or event.room_id or "unknown"

@@ -86,7 +86,7 @@ async def test_a_send_carries_our_id(server: RawServer, rest: RocketChatRest, cl
         (replace(PERMIT, path="native"), OUTBOUND, "permit"),
         (replace(PERMIT, expires=0.0), OUTBOUND, "permit"),
         (PERMIT, replace(OUTBOUND, source_id=None), "no_source_id"),
-        (PERMIT, replace(OUTBOUND, content=Content("image")), "unsupported"),
+        (PERMIT, replace(OUTBOUND, content=Content("location")), "unsupported"),
         (PERMIT, replace(OUTBOUND, content=Content("text", "x" * 5001)), "too_long"),
     ],
 )
@@ -190,8 +190,10 @@ async def test_room_info(server: RawServer, rest: RocketChatRest) -> None:
     result, info = await port.room_info("room1&x=1")
     assert result == Result(Outcome.OK)
     assert info == RoomInfo(
-        "room1", "app", "App1", "v1", hashlib.sha256(b"segredo-dela").hexdigest(), ("553196880001",), "Marina"
-    )
+        "room1", "app", "App1", "v1", hashlib.sha256(b"segredo-dela").hexdigest(), ("553196880001",), "Marina",
+        visitor_token="segredo-dela",
+    )  # fmt: skip
+    assert "segredo-dela" not in repr(info)
     assert server.requests[0].startswith(b"GET /api/v1/rooms.info?roomId=room1%26x%3D1 HTTP/1.1\r\n")
     server.script = reply(200, {"success": True, "room": {"_id": "room1", "t": "l", "v": None, "source": 7}})
     assert (await rest.room_info("room1"))[1] == RoomInfo("room1", None, None, open=False)
