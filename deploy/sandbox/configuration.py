@@ -1,6 +1,6 @@
 """What the sandbox was told: numbers, callbacks, secrets, tempers. Set by ``POST /control/configure``."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
@@ -9,7 +9,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Number:
-    """A WhatsApp number: where its webhooks go and how they are signed; `access_token` None takes any."""
+    """A WhatsApp number: where its webhooks go and how they are signed; `access_token` None takes any.
+
+    `app_id` names the app at Meta that it belongs to. With `provider` 360dialog its callers show `api_key`, and its
+    webhooks carry `webhook_headers` and, with a `platform_secret`, x-360dialog-signature (hex or base64); `payload`
+    "flat" is the older shape without entry and changes.
+    """
 
     callback_url: str = ""
     app_secret: str = ""
@@ -17,15 +22,52 @@ class Number:
     access_token: str | None = None
     display_phone_number: str = "551130000001"
     waba_id: str = "102290129340398"
+    app_id: str = "670843887433847"
+    provider: str = "cloud"
+    api_key: str = ""
+    webhook_headers: dict[str, str] = field(default_factory=dict)
+    platform_secret: str = ""
+    signature_encoding: str = "hex"
+    payload: str = "cloud"
+
+    def __post_init__(self) -> None:
+        _among("provider", self.provider, "cloud", "360dialog")
+        _among("payload", self.payload, "cloud", "flat")
+        _among("signature_encoding", self.signature_encoding, "hex", "base64")
+
+
+@dataclass(frozen=True)
+class MetaApp:
+    """An app at Meta: its own callback, below those of its WABAs and numbers. `app_secret` "": its numbers'."""
+
+    callback_url: str = ""
+    verify_token: str = ""
+    app_secret: str = ""
+    name: str = "Clinic"
+    fields: tuple[str, ...] = ("messages",)
+
+
+@dataclass(frozen=True)
+class Template:
+    """An approved template: how many parameters its body and its header take."""
+
+    body: int = 0
+    header: int = 0
+    languages: tuple[str, ...] = ("pt_BR",)
+    category: str = "utility"
 
 
 @dataclass(frozen=True)
 class App:
-    """A marketplace app of Rocket.Chat: the number it sends by, the secret it checks forwards with."""
+    """A marketplace app of Rocket.Chat: the number it sends by, the secret it checks forwards with.
+
+    `verify_token` "": it answers every handshake.
+    """
 
     phone_number_id: str = ""
     app_secret: str = ""
     label: str = "WhatsApp"
+    verify_token: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,7 +95,12 @@ class Retry:
 
 @dataclass(frozen=True)
 class RocketChatSettings:
-    """`user_id` and `auth_token` empty: any non-empty pair of headers is taken."""
+    """`user_id` and `auth_token` empty: any non-empty pair of headers is taken.
+
+    `roles` None: those of the user. `permissions` {permission: [roles]} None: everything is allowed. `settings` holds
+    values of Rocket.Chat's settings by id; the webhook's URL and token stand in their own fields. `users_create`: ok,
+    totp (asks for `totp_code`), licence (no seat left). `webhook_edits` False: edits are not told, as before 6.x.
+    """
 
     webhook_url: str = ""
     webhook_token: str = ""
@@ -67,6 +114,18 @@ class RocketChatSettings:
     username: str = "figueira.bot"
     password: str = "figueira"
     rate_limit: RateLimit | None = None
+    roles: tuple[str, ...] | None = None
+    permissions: dict[str, list[str]] | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    users_create: str = "ok"
+    totp_code: str = "123456"
+    webhook_edits: bool = True
+    max_file_bytes: int = 104857600
+    refused_types: tuple[str, ...] = ("image/svg+xml",)
+    media_confirm_seconds: float = 86400.0
+
+    def __post_init__(self) -> None:
+        _among("users_create", self.users_create, "ok", "totp", "licence")
 
     @property
     def major(self) -> int:
@@ -79,44 +138,71 @@ class RocketChatSettings:
 
 @dataclass
 class Configuration:
-    """All settings; `status_delay_seconds` lies between two statuses, `read` adds the third."""
+    """All settings; `status_delay_seconds` lies between two statuses, `read` adds the third.
+
+    What Meta enforces is off until it is set: `templates` (empty: any is taken), `window_hours` (refused in `status`
+    or at once: `window_failure` status|sync), `pair_seconds` after a burst of `pair_burst`, `messages_per_second` of a
+    number, in and out. `pricing` {category: {key: value}} is laid over what statuses say of a category.
+    """
 
     numbers: dict[str, Number] = field(default_factory=dict)
+    apps: dict[str, MetaApp] = field(default_factory=dict)
     rocketchat: RocketChatSettings = field(default_factory=RocketChatSettings)
     status_delay_seconds: float = 0.05
     read: bool = False
     callback_retry: Retry = field(default_factory=Retry)
+    templates: dict[str, Template] = field(default_factory=dict)
+    window_hours: float | None = None
+    window_failure: str = "status"
+    pair_seconds: float | None = None
+    pair_burst: int = 1
+    messages_per_second: int | None = None
+    media_url_seconds: float = 300.0
+    pricing: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def update(self, raw: Mapping[str, Any]) -> None:
-        """Take the keys given and keep the others; numbers and apps are replaced one by one.
+        """Take the keys given and keep the others; numbers, apps and templates are replaced one by one.
 
         `status_delay_seconds` and `read` may stand at the top or under `rocketchat`.
         Raises ValueError on a key there is not; nothing is changed then.
         """
         given = dict(raw)
         rocketchat = dict(given.pop("rocketchat", {}))
-        statuses = {
-            key: source.pop(key)
-            for source in (rocketchat, given)
-            for key in ("status_delay_seconds", "read")
-            if key in source
+        given |= {key: rocketchat.pop(key) for key in ("status_delay_seconds", "read") if key in rocketchat}
+        new: dict[str, Any] = {
+            name: getattr(self, name) | {key: _build(kind, value) for key, value in given.pop(name).items()}
+            for name, kind in (("numbers", Number), ("apps", MetaApp), ("templates", Template))
+            if name in given
         }
-        numbers = {key: _build(Number, value) for key, value in given.pop("numbers", {}).items()}
-        retry = (
-            _build(Retry, given.pop("callback_retry")) if "callback_retry" in given else self.callback_retry
-        )
+        if "callback_retry" in given:
+            new["callback_retry"] = _build(Retry, given.pop("callback_retry"))
+        for name in _PLAIN.keys() & given.keys():
+            value = given.pop(name)
+            new[name] = None if value is None and name in _MAY_BE_NONE else _PLAIN[name](value)
         if given:
             raise ValueError(f"unknown settings {sorted(given)}")
-        delay = float(statuses.get("status_delay_seconds", self.status_delay_seconds))
-        self.rocketchat = _rocketchat(self.rocketchat, rocketchat)
-        self.numbers |= numbers
-        self.callback_retry = retry
-        self.status_delay_seconds = delay
-        self.read = bool(statuses.get("read", self.read))
+        _among("window_failure", new.get("window_failure", "status"), "status", "sync")
+        new["rocketchat"] = _rocketchat(self.rocketchat, rocketchat)
+        for name, value in new.items():
+            setattr(self, name, value)
 
     def reset(self) -> None:
         for name in fields(self):
             setattr(self, name.name, getattr(Configuration(), name.name))
+
+
+_PLAIN: Mapping[str, Callable[[Any], Any]] = {
+    "status_delay_seconds": float,
+    "read": bool,
+    "window_hours": float,
+    "window_failure": str,
+    "pair_seconds": float,
+    "pair_burst": int,
+    "messages_per_second": int,
+    "media_url_seconds": float,
+    "pricing": dict,
+}
+_MAY_BE_NONE = {"window_hours", "pair_seconds", "messages_per_second"}
 
 
 def _rocketchat(old: RocketChatSettings, raw: dict[str, Any]) -> RocketChatSettings:
@@ -125,6 +211,8 @@ def _rocketchat(old: RocketChatSettings, raw: dict[str, Any]) -> RocketChatSetti
         raw["app"] = old.app | {key: _build(App, value) for key, value in raw["app"].items()}
     if raw.get("rate_limit"):
         raw["rate_limit"] = _build(RateLimit, raw["rate_limit"])
+    if "settings" in raw:
+        raw["settings"] = old.settings | dict(raw["settings"])
     new = replace(old, **raw)
     _ = new.major  # a version without a number fails here, not in an answer
     return new
@@ -136,6 +224,11 @@ def _build(kind: type[T], raw: Mapping[str, Any]) -> T:
         return kind(**raw)
     except TypeError as error:
         raise ValueError(f"{kind.__name__}: {error}") from None
+
+
+def _among(name: str, value: str, *known: str) -> None:
+    if value not in known:
+        raise ValueError(f"{name} must be one of {list(known)}")
 
 
 def _check(kind: type[Any], raw: Mapping[str, Any]) -> None:

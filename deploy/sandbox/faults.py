@@ -5,8 +5,10 @@ on and whether it will be answered.
 """
 
 import asyncio
+import random
 import socket
 import struct
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,11 +26,19 @@ FAULTS = frozenset(
         "reset_after",  # act, abort the connection
         "slow",  # act, answer after `seconds`
         "half_answer",  # act, send half of the answer, abort
+        "status_after",  # act, answer `status` all the same
+        "garbage",  # act, answer 200 with something that is no JSON
+        "wrong_bytes",  # act, answer as long as it should be, with other bytes
+        "endless",  # act, then write for `seconds` without an end, abort
+        "drop",  # rocketchat.webhook only: the event is never posted
         "down",  # abort, leave no row: as if nothing listened
     }
 )
 _IDLE = frozenset({"status", "error_code", "timeout_before", "reset_before", "down"})
-_ANSWERED = frozenset({"status", "error_code", "failed_status", "slow"})
+_ANSWERED = frozenset({"status", "error_code", "failed_status", "slow", "wrong_bytes"})
+_CHUNK = bytes(65536)
+_DROPPED = "rocketchat.webhook"
+_COUNTS = frozenset({"hits", "asked"})
 _MATCH = frozenset({"to", "text_contains", "phone_number_id", "by"})
 
 
@@ -44,7 +54,10 @@ class Facts:
 
 @dataclass
 class Rule:
-    """One fault; `times` None is for ever, `hits` counts the requests it struck."""
+    """One fault; `times` None is for ever, `hits` counts the requests it struck.
+
+    `share` of those it matches are struck, by a draw that `seed` and the order of arrival decide.
+    """
 
     target: str
     fault: str
@@ -54,11 +67,14 @@ class Rule:
     seconds: float = 30.0
     times: int | None = None
     hits: int = 0
+    share: float = 1.0
+    seed: int = 0
+    asked: int = 0
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any]) -> "Rule":
         """Raises ValueError on an unknown fault, match or key."""
-        given = {key: value for key, value in raw.items() if value is not None and key != "hits"}
+        given = {key: value for key, value in raw.items() if value is not None and key not in _COUNTS}
         unknown = set(given) - set(cls.__dataclass_fields__)
         if unknown or not {"target", "fault"} <= set(given):
             raise ValueError(f"a rule has target, fault and their options; wrong: {sorted(unknown)}")
@@ -66,6 +82,8 @@ class Rule:
             raise ValueError(f"fault must be one of {sorted(FAULTS)}")
         if set(given.get("match", {})) - _MATCH:
             raise ValueError(f"match takes {sorted(_MATCH)}")
+        if (given["fault"] == "drop") != str(given["target"]).startswith(_DROPPED):
+            raise ValueError(f"drop is the fault of {_DROPPED}, and its only one")
         return cls(**given)
 
     def strikes(self, target: str, facts: Facts) -> bool:
@@ -73,10 +91,18 @@ class Rule:
             return False
         if target != self.target and not target.startswith(self.target + "."):
             return False
+        if target == _DROPPED and self.fault != "drop":
+            return False  # a rule for all of Rocket.Chat is about requests to it
         # Rocket.Chat's own sends are spared unless asked for: a fault is nearly always meant for the router.
         if facts.by != self.match.get("by", "native"):
             return False
-        return all(self._matches(key, wanted, facts) for key, wanted in self.match.items())
+        return all(self._matches(key, wanted, facts) for key, wanted in self.match.items()) and self._drawn()
+
+    def _drawn(self) -> bool:
+        if self.share >= 1:
+            return True
+        self.asked += 1
+        return random.Random(f"{self.seed}:{self.asked}").random() < self.share
 
     @staticmethod
     def _matches(key: str, wanted: str, facts: Facts) -> bool:
@@ -96,8 +122,10 @@ def answered(rule: Rule | None, status: int = 200) -> int | None:
     """The status the caller will see when the work itself answers `status`; None when it sees none."""
     if rule is None:
         return status
-    if rule.fault in {"status", "error_code"}:
+    if rule.fault in {"status", "error_code", "status_after"}:
         return rule.status
+    if rule.fault == "garbage":
+        return 200
     return status if rule.fault in _ANSWERED else None
 
 
@@ -108,6 +136,7 @@ class Faults:
         self.rules: list[Rule] = []
 
     def take(self, target: str, facts: Facts) -> Rule | None:
+        """The rule that strikes a request, or an event of Rocket.Chat's; None: it goes its way."""
         rule = next((rule for rule in self.rules if rule.strikes(target, facts)), None)
         if rule:
             rule.hits += 1
@@ -126,8 +155,10 @@ async def respond(
     if rule.fault in {"status", "error_code"}:
         return refuse(rule)
     answer = await act() if acts(rule) else web.Response()
-    if rule.fault == "failed_status":
-        return answer
+    if rule.fault in _REWRITES:
+        return _REWRITES[rule.fault](rule, answer)
+    if rule.fault == "endless":
+        return await _write_endless(request, answer, rule.seconds)
     if rule.fault in {"slow", "timeout_before", "timeout_after"}:
         await asyncio.sleep(rule.seconds)
     if rule.fault == "slow":
@@ -136,6 +167,47 @@ async def respond(
         await _write_half(request, answer)
     abort(request)
     return answer
+
+
+def _status_after(rule: Rule, _: web.Response) -> web.Response:
+    error = {"message": "(#2) Service temporarily unavailable", "type": "OAuthException", "code": 2}
+    return web.json_response({"error": error}, status=rule.status)
+
+
+def _garbage(_: Rule, answer: web.Response) -> web.Response:
+    return web.Response(
+        body=b'{"messaging_product":"whatsapp","messages":[{"id":', content_type=answer.content_type
+    )
+
+
+def _wrong_bytes(_: Rule, answer: web.Response) -> web.Response:
+    body = answer.body if isinstance(answer.body, bytes) else b""
+    answer.body = bytes(byte ^ 0x55 for byte in body)
+    return answer
+
+
+_REWRITES: Mapping[str, Callable[[Rule, web.Response], web.Response]] = {
+    "failed_status": lambda _, answer: answer,
+    "status_after": _status_after,
+    "garbage": _garbage,
+    "wrong_bytes": _wrong_bytes,
+}
+
+
+async def _write_endless(request: web.Request, answer: web.Response, seconds: float) -> web.StreamResponse:
+    """Chunks of the answer's type until the caller goes away, or for `seconds`."""
+    endless = web.StreamResponse(status=answer.status, headers={"Content-Type": answer.content_type})
+    endless.enable_chunked_encoding()
+    until = time.monotonic() + seconds
+    try:
+        await endless.prepare(request)
+        while time.monotonic() < until:
+            await endless.write(_CHUNK)
+            await asyncio.sleep(0)  # a full speed loop would leave the others no turn
+    except ConnectionError:
+        return endless
+    abort(request)
+    return endless
 
 
 async def _write_half(request: web.Request, answer: web.Response) -> None:

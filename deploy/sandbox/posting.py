@@ -109,6 +109,7 @@ class Poster:
                 "answer": answer.text,
                 "error": error,
                 "final": not answer.wants_retry or attempt >= retry.attempts,
+                "dropped": False,
             },
         )
         return answer

@@ -17,7 +17,9 @@ import orjson
 
 Row = dict[str, Any]
 
-KINDS = ("graph", "reads", "refused", "forwards", "rocketchat", "rest", "webhooks", "errors")
+KINDS = (
+    "graph", "reads", "refused", "media", "callbacks", "forwards", "rocketchat", "rest", "webhooks", "errors",
+)  # fmt: skip
 
 
 def now() -> str:

@@ -1,4 +1,4 @@
-"""The Rocket.Chat stand-in: its WhatsApp app's endpoint, its agents, its omnichannel webhook.
+"""The Rocket.Chat stand-in: its WhatsApp app's endpoint, its agents, what it sends to customers.
 
 The app keeps a WhatsApp message once: a forward that is repeated is recorded as a forward, makes no second
 message and gets no second reply.
@@ -11,13 +11,19 @@ from typing import Any
 
 from aiohttp import web
 
+from deploy.sandbox import attachments
 from deploy.sandbox.configuration import App, Configuration
+from deploy.sandbox.crm import Crm
 from deploy.sandbox.faults import Facts, Faults, Rule, acts, answered, respond
-from deploy.sandbox.graph import Graph, text_of
-from deploy.sandbox.posting import Post, Poster, signature
-from deploy.sandbox.record import Record, base64_text, encode
+from deploy.sandbox.graph import Graph
+from deploy.sandbox.media import Media
+from deploy.sandbox.posting import Poster, signature
+from deploy.sandbox.record import Record, base64_text
 from deploy.sandbox.replies import reply
-from deploy.sandbox.workspace import AGENTS, Document, Room, Workspace, author
+from deploy.sandbox.shapes import MEDIA, text_of
+from deploy.sandbox.workspace import AGENTS, Document, Room, Upload, Workspace
+
+_SAYING = frozenset({"visitor", "agent", "api", "close"})
 
 
 class RocketChat:
@@ -30,10 +36,12 @@ class RocketChat:
         faults: Faults,
         poster: Poster,
         graph: Graph,
+        media: Media,
         workspace: Workspace,
     ) -> None:
         self._config, self._record, self._faults = config, record, faults
-        self._poster, self._graph, self._workspace = poster, graph, workspace
+        self._poster, self._graph, self._media, self._workspace = poster, graph, media, workspace
+        self._crm = Crm(config, record, faults, poster, workspace)
 
     async def app_endpoint(self, request: web.Request) -> web.StreamResponse:
         """ANY /rocketchat/api/apps/public/{app}/{path}: what the router forwards."""
@@ -53,6 +61,8 @@ class RocketChat:
         async def act() -> web.Response:
             challenge = request.query.get("hub.challenge")
             if request.method == "GET" and challenge is not None:
+                if app.verify_token and request.query.get("hub.verify_token") != app.verify_token:
+                    return web.Response(status=403)
                 return web.Response(text=challenge)
             for value in values:
                 self._take_value(app_id, app, value)
@@ -61,26 +71,55 @@ class RocketChat:
         return await respond(request, rule, act, _refuse)
 
     def say(
-        self, room: Room, user: Document, text: str, *, by: str, message_id: str | None = None
+        self,
+        room: Room,
+        user: Document,
+        text: str,
+        *,
+        by: str,
+        message_id: str | None = None,
+        upload: Upload | None = None,
     ) -> Document:
-        """Someone of the clinic writes in an open room: kept, sent to the customer, told to the webhook.
+        """Someone of the clinic writes or sends a file: kept, sent to the customer, told to the webhook.
 
-        `by`: agent or api. The caller has made sure that `message_id` is new.
+        `by`: agent or api. The caller has made sure that `message_id` is new. `text` is the file's caption.
         """
         extra = {"_id": message_id} if message_id else {}
+        if upload:
+            upload.confirmed = True
+            extra |= attachments.of_message(upload, text)
         message = self._workspace.add_message(room, text, user, **extra)
         room.document["waitingResponse"] = False
         number_id = self._config.rocketchat.app.get(room.app, App()).phone_number_id
-        wamid = self._graph.send_for_rocketchat(number_id, room.wa_id, text)
+        if upload:
+            wamid = self._send_file(number_id, room.wa_id, upload, text)
+        else:
+            wamid = self._graph.send_for_rocketchat(number_id, room.wa_id, "text", {"body": text})
         self._record_message(room, message, by, wamid)
-        self._emit("Message", room, [message])
+        self._crm.emit("Message", room, [message])
         return message
+
+    def edit(self, room: Room, message: Document, user: Document, text: str) -> None:
+        """An agent changes a message: told to the webhook again where Rocket.Chat does so, to no customer."""
+        self._workspace.edit(message, user, text)
+        self._record_message(room, message, "edit", None)
+        if self._config.rocketchat.webhook_edits:
+            self._crm.emit("Message", room, [message])
+
+    def react(self, room: Room, message: Document, user: Document, emoji: str, *, on: bool) -> None:
+        """Put a reaction to a message or take it away; no customer and no webhook hears of it."""
+        reactions = message.setdefault("reactions", {})
+        names = [name for name in reactions.get(emoji, {}).get("usernames", []) if name != user["username"]]
+        reactions[emoji] = {"usernames": [*names, user["username"]] if on else names}
+        if not reactions[emoji]["usernames"]:
+            del reactions[emoji]
+        self._record_message(room, message, "react", None)
 
     def close(self, room: Room, user: Document, comment: str) -> None:
         """Close an open room as an agent and tell the webhook, with all its messages."""
         message = self._workspace.close(room, user, comment)
         self._record_message(room, message, "close", None)
-        self._emit("LivechatSession", room, room.messages)
+        self._crm.emit("LivechatSession", room, room.messages)
 
     def take(self, room: Room, user: Document) -> None:
         """An agent takes a room nobody serves yet."""
@@ -89,7 +128,27 @@ class RocketChat:
             "username": user["username"],
             "ts": room.document["lm"],
         }
-        self._emit("LivechatSessionTaken", room, room.messages)
+        self._crm.emit("LivechatSessionTaken", room, room.messages)
+
+    def history(self) -> dict[str, list[Document]]:
+        """All that was ever said, by room: what a reconciliation has to arrive at."""
+        return {
+            room.rid: [
+                {
+                    "_id": message["_id"],
+                    "msg": message["msg"],
+                    "by": self._workspace.said_by.get(message["_id"]),
+                    "by_agent": message["u"]["username"] != room.visitor["username"],
+                    "username": message["u"]["username"],
+                    "ts": message["ts"],
+                    "closing": message.get("t") == "livechat-close",
+                    "editedAt": message.get("editedAt"),
+                    "file": message.get("file"),
+                }
+                for message in room.messages
+            ]
+            for room in self._workspace.rooms.values()
+        }
 
     def agent(self) -> Document:
         """The agent whose turn it is."""
@@ -112,17 +171,47 @@ class RocketChat:
         room = self._workspace.open_room(app_id, wa_id)
         if room is None:
             room = self._workspace.create_room(app_id, app.label, wa_id, name, None)
-            self._emit("LivechatSessionStart", room, [])
+            self._crm.emit("LivechatSessionStart", room, [])
             if self._config.rocketchat.agents:
                 self.take(room, self.agent())
-        text = text_of(message) or f"[{message.get('type', 'unknown')}]"
+        text, file = self._content(room, app, message)
         token = room.visitor["token"]
-        kept = self._workspace.add_message(room, text, room.visitor, token=token, alias=room.visitor["name"])
+        kept = self._workspace.add_message(
+            room, text, room.visitor, token=token, alias=room.visitor["name"], **file
+        )
         room.document["waitingResponse"] = True
         self._record_message(room, kept, "visitor", str(message.get("id")))
-        self._emit("Message", room, [kept])
+        self._crm.emit("Message", room, [kept])
         if self._config.rocketchat.agents:
             self._poster.spawn(self._reply(room, text))
+
+    def _content(self, room: Room, app: App, message: Mapping[str, Any]) -> tuple[str, Document]:
+        """The words of a customer's message and, once the app has fetched its file, what is said of that."""
+        kind = str(message.get("type", "unknown"))
+        text, part = text_of(message), _object(message, kind)
+        file = (
+            self._media.fetch(str(part["id"]), app.phone_number_id)
+            if kind in MEDIA and "id" in part
+            else None
+        )
+        if file is None:
+            return text or f"[{kind}]", {}
+        name = str(part.get("filename") or f"{kind}.{attachments.extension(file.mime)}")
+        upload = self._workspace.add_upload(room.rid, room.visitor["_id"], name, file.mime, file.data)
+        upload.confirmed = True
+        return text, attachments.of_message(upload, text)
+
+    def _send_file(self, number_id: str, wa_id: str, upload: Upload, caption: str) -> str | None:
+        kept = self._media.keep(number_id, upload.data, upload.mime, upload.name)
+        if kept is None:
+            return None
+        kind = attachments.kind_of(upload)
+        part: Document = {"id": kept.id}
+        if caption and kind in {"image", "video", "document"}:
+            part["caption"] = caption
+        if kind == "document":
+            part["filename"] = upload.name
+        return self._graph.send_for_rocketchat(number_id, wa_id, kind, part)
 
     async def _reply(self, room: Room, text: str) -> None:
         await asyncio.sleep(self._config.rocketchat.agent_delay_seconds)
@@ -168,80 +257,12 @@ class RocketChat:
                 "by": by,
                 "username": message["u"]["username"],
                 "text": message["msg"],
+                "file": message.get("file"),
                 "wamid": wamid,
             },
         )
-
-    def _emit(self, kind: str, room: Room, messages: list[Document]) -> None:
-        settings = self._config.rocketchat
-        if not settings.webhook_url:
-            return
-        headers = {"Content-Type": "application/json", "User-Agent": f"RocketChat/{settings.version}"}
-        if settings.webhook_token:
-            headers["X-RocketChat-Livechat-Token"] = settings.webhook_token
-        about = {"type": kind, "rid": room.rid, "messages": [message["_id"] for message in messages]}
-        body = encode(payload(kind, room, messages, self._workspace.users))
-        post = Post("omnichannel", settings.webhook_url, body, headers, about)
-        self._poster.spawn(self._post(post, room))
-
-    async def _post(self, post: Post, room: Room) -> None:
-        answer = await self._poster.post(post, self._config.rocketchat.retry)
-        if answer.status == 200 and answer.text:
-            # Rocket.Chat keeps what the CRM answered and echoes it in later events.
-            room.document["crmData"] = answer.text
-
-
-def payload(kind: str, room: Room, messages: list[Document], users: Mapping[str, Document]) -> Document:
-    """An omnichannel webhook as sendToCRM.ts builds it."""
-    document = room.document
-    served_by = document.get("servedBy")
-    body: Document = {
-        "_id": room.rid,
-        "label": document["fname"],
-        "createdAt": document["ts"],
-        "lastMessageAt": document["lm"],
-        "tags": [],
-        "customFields": {},
-        "visitor": {
-            **room.visitor,
-            "department": None,
-            "ip": None,
-            "os": None,
-            "browser": None,
-            "customFields": {},
-        },
-        "type": kind,
-        "messages": [_event_message(message, room) for message in messages],
-    }
-    if served_by:
-        user = users[served_by["_id"]]
-        body["agent"] = {**author(user), "email": [{"address": f"{user['username']}@clinica.example.com"}]}
-    if "crmData" in document:
-        body["crmData"] = document["crmData"]
-    if kind != "Message":
-        body["departmentId"] = None
-    if kind in {"LivechatSessionTaken", "LivechatSession"}:
-        body["servedBy"] = served_by
-    if kind == "LivechatSession":
-        body |= {key: document[key] for key in ("closedAt", "closedBy", "closer")}
-    return body
-
-
-def _event_message(message: Document, room: Room) -> Document:
-    shown = {
-        "_id": message["_id"],
-        "username": message["u"]["username"],
-        "msg": message["msg"],
-        "ts": message["ts"],
-        "rid": message["rid"],
-        "u": message["u"],
-        "_updatedAt": message["_updatedAt"],
-    }
-    if message["u"]["username"] != room.visitor["username"]:
-        shown["agentId"] = message["u"]["_id"]
-    if message.get("t") == "livechat-close":
-        shown["closingMessage"] = True
-    return shown
+        if by in _SAYING:
+            self._workspace.said_by[message["_id"]] = by
 
 
 def _refuse(rule: Rule) -> web.Response:

@@ -1,67 +1,92 @@
-"""The sandbox's server: both stand-ins, and ``/control`` to steer and question them."""
+"""The sandbox's server: the stand-ins, and ``/control`` to steer and question them."""
 
-import base64
-import binascii
-import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
-import orjson
 from aiohttp import web
 
+from deploy.sandbox.access import Access
+from deploy.sandbox.callbacks import Callbacks
 from deploy.sandbox.configuration import Configuration
-from deploy.sandbox.faults import Faults, Rule
-from deploy.sandbox.graph import Graph, new_wamid
-from deploy.sandbox.posting import ONCE, Post, Poster, signature
-from deploy.sandbox.record import KINDS, Record, Row, encode
+from deploy.sandbox.control import Control, json_answer
+from deploy.sandbox.dialog360 import Dialog360
+from deploy.sandbox.faults import Faults
+from deploy.sandbox.files import FileStore
+from deploy.sandbox.graph import Graph
+from deploy.sandbox.media import Media
+from deploy.sandbox.posting import Poster
+from deploy.sandbox.record import Record
 from deploy.sandbox.rest import Rest
 from deploy.sandbox.rocketchat import RocketChat
-from deploy.sandbox.workspace import Room, Workspace
+from deploy.sandbox.webhooks import Webhooks
+from deploy.sandbox.workspace import Workspace
 
-_LARGEST_BODY = 64 * 1024 * 1024
+_LARGEST_BODY = 160 * 1024 * 1024  # a document of 100 MB, and the same in base64 for control
 _LONGEST_LINE = 65536
 
 
 class Sandbox:
-    """Both stand-ins on one application; `log` is the record's JSON-lines file."""
+    """All stand-ins on one application; `log` is the record's JSON-lines file."""
 
     def __init__(self, log: Path | None = None) -> None:
         self.config = Configuration()
         self.record = Record(log)
         self.faults = Faults()
         self.workspace = Workspace()
+        self.files = FileStore()
         self.poster = Poster(self.record)
-        self.graph = Graph(self.config, self.record, self.faults, self.poster)
-        self.chat = RocketChat(self.config, self.record, self.faults, self.poster, self.graph, self.workspace)
-        self.rest = Rest(self.config, self.record, self.faults, self.workspace, self.chat)
+        self.webhooks = Webhooks(self.config, self.poster)
+        access = Access(self.config)
+        shared = self.config, self.record, self.faults
+        self.graph = Graph(*shared, self.poster, self.webhooks, self.files, access)
+        self.media = Media(*shared, self.files, access)
+        self.callbacks = Callbacks(*shared, self.webhooks, access)
+        self.dialog = Dialog360(*shared, self.webhooks, access, self.graph, self.media)
+        self.chat = RocketChat(*shared, self.poster, self.graph, self.media, self.workspace)
+        self.rest = Rest(*shared, self.workspace, self.chat)
+        self.control = Control(
+            *shared,
+            self.poster,
+            self.webhooks,
+            self.files,
+            self.graph,
+            self.chat,
+            self.workspace,
+            self._reset,
+        )
 
     def application(self) -> web.Application:
         app = web.Application(client_max_size=_LARGEST_BODY, middlewares=[self._guard])
         app.add_routes(
             [
-                web.post("/graph/{version}/{phone_number_id}/messages", self.graph.messages),
+                *self._whatsapp(),
                 web.route("*", "/rocketchat/api/apps/public/{app}/{path:.*}", self.chat.app_endpoint),
                 web.route("*", "/rocketchat/api/v1/{method:.+}", self.rest.call),
-                web.post("/control/configure", self._configure),
-                web.post("/control/reset", self._reset),
-                web.post("/control/patient", self._patient),
-                web.post("/control/post", self._post),
-                web.post("/control/verify", self._verify),
-                web.post("/control/agent", self._agent),
-                web.post("/control/close", self._close),
-                web.post("/control/faults", self._set_faults),
-                web.get("/control/faults", self._get_faults),
-                web.delete("/control/faults", self._delete_faults),
-                web.get("/control/record", self._whole_record),
-                web.delete("/control/record", self._delete_record),
-                web.get("/control/record/counts", self._counts),
-                web.get("/control/record/{kind}", self._one_kind),
+                web.get("/rocketchat/file-upload/{id}/{name:.*}", self.rest.file),
+                *self.control.routes(),
             ]
         )
         app.on_cleanup.append(self._cleanup)
         return app
+
+    def _whatsapp(self) -> list[web.RouteDef]:
+        return [
+            web.post("/graph/{version}/{phone_number_id}/messages", self.graph.messages),
+            web.post("/graph/{version}/{phone_number_id}/media", self.media.upload),
+            web.route("*", "/graph/{version}/{node}/subscribed_apps", self.callbacks.subscribed_apps),
+            web.route("*", "/graph/{version}/{node}/subscriptions", self.callbacks.subscriptions),
+            web.get("/graph/{version}/{node}", self._node),
+            web.post("/graph/{version}/{node}", self.callbacks.set_number),
+            web.delete("/graph/{version}/{node}", self.media.delete),
+            web.get("/whatsapp_business/attachments/", self.media.download),
+            web.get("/d360/whatsapp_business/attachments/", self.media.download),
+            web.post("/d360/messages", self.dialog.messages),
+            web.post("/d360/media", self.dialog.upload),
+            web.get("/d360/v1/configs/webhook", self.dialog.webhook),
+            web.post("/d360/v1/configs/webhook", self.dialog.webhook),
+            web.get("/d360/{media_id}", self.dialog.describe),
+            web.delete("/d360/{media_id}", self.dialog.delete),
+        ]
 
     async def start(self, port: int) -> tuple[web.AppRunner, int]:
         """Serve on 127.0.0.1; returns the runner (``await runner.cleanup()`` stops it) and the port taken."""
@@ -78,6 +103,23 @@ class Sandbox:
         await web.TCPSite(runner, "127.0.0.1", port, backlog=1024).start()
         return runner, int(runner.addresses[0][1])
 
+    async def _node(self, request: web.Request) -> web.StreamResponse:
+        """GET /graph/{version}/{id}: a number's settings, or a file."""
+        known = request.match_info["node"] in self.config.numbers
+        return await (self.callbacks.show_number if known else self.media.describe)(request)
+
+    async def _reset(self) -> None:
+        """Everything as at the start: settings, faults, rooms, records; background work is ended first."""
+        await self.poster.stop()
+        self.config.reset()
+        self.faults.rules.clear()
+        self.workspace.clear()
+        self.files.clear()
+        self.webhooks.clear()
+        self.graph.rules.clear()
+        self.rest.clear()
+        self.record.clear()
+
     async def _cleanup(self, _: web.Application) -> None:
         await self.poster.close()
         self.record.close()
@@ -91,151 +133,6 @@ class Sandbox:
             return await handler(request)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             if request.path.startswith("/control/"):
-                return _json({"error": f"{type(error).__name__}: {error}"}, 400)
+                return json_answer({"error": f"{type(error).__name__}: {error}"}, 400)
             self.record.add("errors", {"where": request.path, "error": repr(error)})
             raise
-
-    async def _configure(self, request: web.Request) -> web.Response:
-        self.config.update(await _body(request))
-        return _json({"ok": True})
-
-    async def _reset(self, _: web.Request) -> web.Response:
-        """Everything as at the start: settings, faults, rooms, records; background work is ended first."""
-        await self.poster.stop()
-        self.config.reset()
-        self.faults.rules.clear()
-        self.workspace.clear()
-        self.rest.clear()
-        self.record.clear()
-        return _json({"ok": True})
-
-    async def _patient(self, request: web.Request) -> web.Response:
-        """{phone_number_id, from, text, name?, wamid?, wait?=true} or `message`: one in WhatsApp's shape.
-
-        Answers {wamid, status}: what the callback said to the first attempt, null without an answer or
-        with `wait` false.
-        """
-        given = await _body(request)
-        number_id, sender = str(given["phone_number_id"]), str(given["from"])
-        if not self.config.numbers[number_id].callback_url:
-            raise ValueError("the number has no callback_url")
-        message = {
-            "from": sender,
-            "id": given.get("wamid") or new_wamid(),
-            "timestamp": str(int(time.time())),
-            **given.get("message", {"text": {"body": given.get("text", "")}, "type": "text"}),
-        }
-        delivery = self.graph.patient(number_id, message, str(given.get("name") or sender))
-        if not given.get("wait", True):
-            self.poster.spawn(delivery)
-            return _json({"wamid": message["id"], "status": None})
-        return _json({"wamid": message["id"], "status": (await delivery).status})
-
-    async def _post(self, request: web.Request) -> web.Response:
-        """{phone_number_id | url, body | body_base64, headers?, sign?, app_secret?, retry?, method?} as it is."""
-        given = await _body(request)
-        number = self.config.numbers.get(str(given.get("phone_number_id", "")))
-        url = given.get("url") or (number.callback_url if number else "")
-        if not url:
-            raise ValueError("needs a url, or a phone_number_id with a callback_url")
-        body = _raw(given)
-        headers = {"Content-Type": "application/json", **given.get("headers", {})}
-        if given.get("sign"):
-            secret = given.get("app_secret") or (number.app_secret if number else "")
-            headers["X-Hub-Signature-256"] = signature(secret, body)
-        post = Post("callback", url, body, headers, {"type": "raw"}, given.get("method", "POST"))
-        answer = await self.poster.post(post, self.config.callback_retry if given.get("retry") else ONCE)
-        return _json({"status": answer.status, "body": answer.text})
-
-    async def _verify(self, request: web.Request) -> web.Response:
-        """{phone_number_id}: Meta's handshake with the callback; {ok, status}."""
-        number = self.config.numbers[str((await _body(request))["phone_number_id"])]
-        challenge = str(time.monotonic_ns())
-        query = f"hub.mode=subscribe&hub.verify_token={number.verify_token}&hub.challenge={challenge}"
-        url = f"{number.callback_url}{'&' if '?' in number.callback_url else '?'}{query}"
-        answer = await self.poster.post(Post("callback", url, b"", {}, {"type": "verify"}, "GET"), ONCE)
-        return _json({"ok": answer.status == 200 and answer.text == challenge, "status": answer.status})
-
-    async def _agent(self, request: web.Request) -> web.Response:
-        """{rid | wa_id, text}: an agent writes; in a closed room too, as Rocket.Chat's own strays would."""
-        given = await _body(request)
-        message = self.chat.say(self._room(given), self.chat.agent(), str(given["text"]), by="agent")
-        return _json({"_id": message["_id"], "rid": message["rid"]})
-
-    async def _close(self, request: web.Request) -> web.Response:
-        """{rid | wa_id, comment?}: an agent closes the room."""
-        given = await _body(request)
-        room = self._room(given)
-        if not room.is_open:
-            raise ValueError("the room is closed")
-        self.chat.close(room, self.chat.agent(), str(given.get("comment", "")))
-        return _json({"rid": room.rid})
-
-    def _room(self, given: Mapping[str, Any]) -> Room:
-        rid = given.get("rid")
-        room = self.workspace.rooms.get(str(rid)) if rid else self.workspace.last_room(str(given["wa_id"]))
-        if room is None:
-            raise ValueError("there is no such room")
-        return room
-
-    async def _set_faults(self, request: web.Request) -> web.Response:
-        """A list of rules, or {rules: [...]}; they go behind those in force."""
-        given = orjson.loads(await request.read())
-        self.faults.rules += [
-            Rule.parse(raw) for raw in (given["rules"] if isinstance(given, dict) else given)
-        ]
-        return await self._get_faults(request)
-
-    async def _get_faults(self, _: web.Request) -> web.Response:
-        return _json({"rules": [asdict(rule) for rule in self.faults.rules]})
-
-    async def _delete_faults(self, request: web.Request) -> web.Response:
-        self.faults.rules.clear()
-        return await self._get_faults(request)
-
-    async def _whole_record(self, request: web.Request) -> web.Response:
-        """{last_seq, counts, <kind>: rows}; `since` bounds the rows, not the counts."""
-        since = int(request.query.get("since", 0))
-        lists = {kind: self.record.since(kind, since) for kind in KINDS}
-        return _json({"last_seq": self.record.last_seq, "counts": self.record.counts(), **lists})
-
-    async def _counts(self, _: web.Request) -> web.Response:
-        return _json({"last_seq": self.record.last_seq, **self.record.counts()})
-
-    async def _one_kind(self, request: web.Request) -> web.Response:
-        """{last_seq, items}; for rocketchat also {rooms: {rid: items}}. 404 for a kind there is not."""
-        kind = request.match_info["kind"]
-        if kind not in KINDS:
-            return _json({"error": f"kinds are {list(KINDS)}"}, 404)
-        items = self.record.since(kind, int(request.query.get("since", 0)))
-        answer: dict[str, Any] = {"last_seq": self.record.last_seq, "items": items}
-        if kind == "rocketchat":
-            rooms: dict[str, list[Row]] = {}
-            answer["rooms"] = rooms
-            for item in items:
-                rooms.setdefault(item["rid"], []).append(item)
-        return _json(answer)
-
-    async def _delete_record(self, _: web.Request) -> web.Response:
-        self.record.clear()
-        return _json({"ok": True})
-
-
-async def _body(request: web.Request) -> dict[str, Any]:
-    given = orjson.loads(await request.read())
-    if not isinstance(given, dict):
-        raise TypeError("the body must be a JSON object")
-    return given
-
-
-def _raw(given: Mapping[str, Any]) -> bytes:
-    if "body_base64" not in given:
-        return str(given.get("body", "")).encode()
-    try:
-        return base64.b64decode(given["body_base64"], validate=True)
-    except binascii.Error as error:
-        raise ValueError(f"body_base64: {error}") from None
-
-
-def _json(value: object, status: int = 200) -> web.Response:
-    return web.Response(body=encode(value), status=status, content_type="application/json")

@@ -1,8 +1,10 @@
 """What the Rocket.Chat stand-in holds: users, visitors, livechat rooms, messages. Plain state, no network."""
 
 import secrets
+import time
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 from deploy.sandbox.record import now
 
@@ -24,6 +26,29 @@ def new_id() -> str:
 
 def author(user: Document) -> Document:
     return {"_id": user["_id"], "username": user["username"], "name": user["name"]}
+
+
+def _addresses(user: Document) -> list[str]:
+    return [str(email["address"]).lower() for email in user.get("emails", [])]
+
+
+@dataclass
+class Upload:
+    """A file in Rocket.Chat; `confirmed` once it is a message. `token` opens it without a login."""
+
+    id: str
+    rid: str
+    user_id: str
+    name: str
+    mime: str
+    data: bytes = field(repr=False)
+    at: float = field(default_factory=time.time)
+    confirmed: bool = False
+    token: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
+
+    @property
+    def path(self) -> str:
+        return f"/file-upload/{self.id}/{quote(self.name)}"
 
 
 @dataclass
@@ -58,6 +83,9 @@ class Workspace:
         self._open: dict[tuple[str, str], str] = {}
         self._visitors: dict[tuple[str, str], Document] = {}
         self._wamids: set[tuple[str, str]] = set()
+        self.uploads: dict[str, Upload] = {}
+        self.integrations: dict[str, Document] = {}
+        self.said_by: dict[str, str] = {}
         self.add_user(API_USER_ID, "figueira.bot", "Figueira", "bot")
         self.add_user("rocket.cat", "rocket.cat", "Rocket.Cat", "bot")
         for user_id, username, name in AGENTS:
@@ -72,16 +100,27 @@ class Workspace:
             "active": True,
             "status": "online",
             "roles": ["user", "livechat-agent"] if kind == "user" else ["bot", "livechat-agent"],
+            "emails": [],
             "createdAt": now(),
             "utcOffset": -3,
         }
         self.users[user_id] = user
         return user
 
-    def find_user(self, user_id: str | None, username: str | None) -> Document | None:
+    def find_user(
+        self, user_id: str | None, username: str | None, email: str | None = None
+    ) -> Document | None:
+        """By the first of the three that is given."""
         if user_id:
             return self.users.get(user_id)
-        return next((user for user in self.users.values() if user["username"] == username), None)
+        if username:
+            return next((user for user in self.users.values() if user["username"] == username), None)
+        wanted = (email or "").lower()
+        return (
+            next((user for user in self.users.values() if wanted in _addresses(user)), None)
+            if wanted
+            else None
+        )
 
     def first_time(self, app: str, wamid: str | None) -> bool:
         """Whether the app has not had this WhatsApp message yet; remembers it. Without an id all are new."""
@@ -148,6 +187,15 @@ class Workspace:
         self.messages[message["_id"]] = message
         room.document.update(lm=at, _updatedAt=at, msgs=len(room.messages))
         return message
+
+    def add_upload(self, rid: str, user_id: str, name: str, mime: str, data: bytes) -> Upload:
+        upload = Upload(new_id(), rid, user_id, name, mime, data)
+        self.uploads[upload.id] = upload
+        return upload
+
+    def edit(self, message: Document, user: Document, text: str) -> None:
+        at = now()
+        message.update(msg=text, editedAt=at, editedBy=author(user), _updatedAt=at)
 
     def close(self, room: Room, user: Document, comment: str) -> Document:
         """Close an open room as an agent; `open` is unset, as Rocket.Chat does. Returns the closing message."""

@@ -1,6 +1,7 @@
 """The sandbox as tests meet it: what they send it and what its callbacks get."""
 
 import asyncio
+import io
 import json
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,6 +63,21 @@ class Client:
 
     async def rest(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
         return await self.call(method, "/rocketchat/api/v1/" + path, body, **API)
+
+    async def fetch(self, url: str, **headers: str) -> tuple[int, bytes]:
+        """GET an address, or a path of the sandbox, as bytes."""
+        url = url if url.startswith("http") else self.base + url
+        async with self.session.get(url, headers=headers) as response:
+            return response.status, await response.read()
+
+    async def upload(
+        self, path: str, data: bytes, mime: str, fields: dict[str, str] | None = None, /, **headers: str
+    ) -> tuple[int, Any]:
+        """POST one file, multipart."""
+        form = aiohttp.FormData(fields or {}, quote_fields=False)
+        form.add_field("file", io.BytesIO(data), filename="foto 1.jpg", content_type=mime)
+        async with self.session.post(self.base + path, data=form, headers=headers) as response:
+            return response.status, await response.json(content_type=None)
 
     async def forward(self, text: str = "oi", wamid: str = "wamid.1", wa_id: str = WA_ID) -> tuple[int, Any]:
         return await self.call("POST", APP_PATH, inbound(text, wamid, wa_id))

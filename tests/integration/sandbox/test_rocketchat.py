@@ -95,7 +95,9 @@ async def test_agents_answer_customer_and_webhook(client: Client, receiver: Rece
     )
     assert answer["visitor"]["phone"] == [{"phoneNumber": WA_ID}]
     rid = answer["_id"]
-    _, history = await client.rest("GET", f"livechat/messages.history/{rid}")
+    _, history = await client.rest(
+        "GET", f"livechat/messages.history/{rid}?token={answer['visitor']['token']}"
+    )
     assert [message["msg"] for message in history["messages"]] == [sent["text"], "Quanto custa o peeling?"]
     _, whole = await client.call("GET", "/control/record/rocketchat")
     assert [row["by"] for row in whole["rooms"][rid]] == ["visitor", "agent"]

@@ -58,6 +58,10 @@ def test_a_target_covers_what_stands_below_it() -> None:
         ("half_answer", True, None),
         ("slow", True, 200),
         ("failed_status", True, 200),
+        ("status_after", True, 503),
+        ("garbage", True, 200),
+        ("wrong_bytes", True, 200),
+        ("endless", True, None),
     ],
 )
 def test_what_a_fault_does_is_known_before_it_is_done(fault: str, does: bool, status: int | None) -> None:
@@ -73,8 +77,28 @@ def test_what_a_fault_does_is_known_before_it_is_done(fault: str, does: bool, st
         {"target": "graph.send", "fault": "explode"},
         {"target": "graph.send", "fault": "status", "tmies": 1},
         {"target": "graph.send", "fault": "status", "match": {"form": "1"}},
+        {"target": "graph.send", "fault": "drop"},
+        {"target": "rocketchat", "fault": "drop"},
+        {"target": "rocketchat.webhook", "fault": "status"},
     ],
 )
 def test_a_misspelt_rule_is_refused(raw: dict[str, object]) -> None:
     with pytest.raises(ValueError):
         Rule.parse(raw)
+
+
+def test_a_share_is_drawn_the_same_way_for_the_same_seed() -> None:
+    def struck(seed: int) -> list[bool]:
+        rule = Rule.parse({"target": "rocketchat.webhook", "fault": "drop", "share": 0.2, "seed": seed})
+        return [rule.strikes("rocketchat.webhook", ANY) for _ in range(500)]
+
+    assert struck(1) == struck(1) != struck(2)
+    assert 60 < sum(struck(1)) < 140
+
+
+def test_events_are_struck_by_their_own_rules_only() -> None:
+    faults = Faults()
+    faults.rules = [Rule("rocketchat", "down"), Rule("rocketchat.webhook", "drop", times=1)]
+    found = [faults.take("rocketchat.webhook", ANY) for _ in range(2)]
+    assert [rule and rule.fault for rule in found] == ["drop", None]
+    assert faults.rules[0].hits == 0

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 from deploy.sandbox.configuration import Configuration, Retry
-from deploy.sandbox.graph import meta_bytes, text_of
+from deploy.sandbox.crm import payload
 from deploy.sandbox.patients import FOLLOW_UPS, OPENINGS, PEOPLE, talk
 from deploy.sandbox.posting import signature
 from deploy.sandbox.replies import reply
-from deploy.sandbox.rocketchat import payload
+from deploy.sandbox.shapes import meta_bytes, text_of
 from deploy.sandbox.workspace import AGENTS, Workspace, new_id
 
 
@@ -73,6 +73,11 @@ def test_configuration_takes_what_is_given_and_keeps_the_rest() -> None:
         {"rocketchat": {"webhok_url": ""}},
         {"rocketchat": {"version": "new"}},
         {"rocketchat": {"rate_limit": {"seconds": 1}}},
+        {"rocketchat": {"users_create": "maybe"}},
+        {"numbers": {"1": {"provider": "twilio"}}},
+        {"numbers": {"1": {"payload": "xml"}}},
+        {"templates": {"a": {"bodies": 1}}},
+        {"window_failure": "never"},
     ],
 )
 def test_a_misspelt_setting_is_refused_and_changes_nothing(raw: dict[str, Any]) -> None:
@@ -80,6 +85,16 @@ def test_a_misspelt_setting_is_refused_and_changes_nothing(raw: dict[str, Any]) 
     with pytest.raises(ValueError):
         config.update({"status_delay_seconds": 9, **raw})
     assert config == Configuration()
+
+
+def test_limits_are_switched_on_and_off() -> None:
+    config = Configuration()
+    config.update({"window_hours": 24, "pair_seconds": 6, "templates": {"a": {"body": 2}}})
+    config.update({"window_hours": None, "rocketchat": {"settings": {"x": 1}}})
+    config.update({"templates": {"b": {}}, "rocketchat": {"settings": {"y": 2}}})
+    assert (config.window_hours, config.pair_seconds) == (None, 6.0)
+    assert set(config.templates) == {"a", "b"}
+    assert config.rocketchat.settings == {"x": 1, "y": 2}
 
 
 def test_retry_delays_grow_to_the_cap() -> None:
