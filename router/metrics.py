@@ -122,7 +122,7 @@ delivery_seconds = Histogram(
 )
 delivery_attempts = Counter(
     "figueira_delivery_attempts_total",
-    "Requests that sent a message (status: ok, retry, permanent, channel, unknown)",
+    "Requests that sent a message (status: ok, retry, paced, permanent, channel, unknown)",
     ["kind", "path", "status"],
     registry=REGISTRY,
 )
@@ -162,6 +162,45 @@ dead_letters = Gauge(
 rocketchat_up = Gauge(
     "figueira_rocketchat_up",
     "1 while Rocket.Chat answers, 0 while its breaker is open",
+    registry=REGISTRY,
+    multiprocess_mode="mostrecent",
+)
+
+channel_ill = Gauge(
+    "figueira_channel_ill",
+    "1 while a channel's own provider account refuses everything (token revoked, number banned) or does not answer",
+    ["channel"],
+    registry=REGISTRY,
+    multiprocess_mode="mostrecent",
+)
+media = Counter(
+    "figueira_media_total",
+    "Files of messages that came to rest (state: stored, gone, refused)",
+    ["kind", "direction", "state"],
+    registry=REGISTRY,
+)
+opt_outs = Counter(
+    "figueira_opt_outs_total",
+    "Contacts that asked to be written to no more (wish: out), or again (in)",
+    ["kind", "wish"],
+    registry=REGISTRY,
+)
+billable = Counter(
+    "figueira_billable_total",
+    "Messages that the provider bills, each once, by its category",
+    ["kind", "category"],
+    registry=REGISTRY,
+)
+swept = Counter(
+    "figueira_swept_total",
+    "Messages of Rocket.Chat's own history that a sweep looked at (outcome: seen, added)",
+    ["outcome"],
+    registry=REGISTRY,
+)
+callback_drift = Gauge(
+    "figueira_callback_drift",
+    "1 while the provider posts a channel's webhooks elsewhere although we set that they come here",
+    ["channel"],
     registry=REGISTRY,
     multiprocess_mode="mostrecent",
 )
@@ -212,6 +251,10 @@ _FACTS: Final[dict[str, Counter | Histogram]] = {
     "delivery_attempts_total": delivery_attempts,
     "forwards_total": forwards,
     "stray_sends_total": stray_sends,
+    "media_total": media,
+    "opt_outs_total": opt_outs,
+    "billable_total": billable,
+    "swept_total": swept,
 }
 
 

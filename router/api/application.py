@@ -5,7 +5,7 @@ from typing import Protocol
 
 from fastapi import FastAPI
 
-from router.api import contacts, conversations, flags, messages, operations
+from router.api import contacts, conversations, flags, media, messages, operations, users
 from router.api.errors import Problem, register
 from router.api.limits import Limits
 from router.control.desk import Desk
@@ -42,6 +42,8 @@ def create_api(desk: Desk, *, settings: Published, operations_only: bool = False
     app.add_middleware(Limits)
     register(app)
     app.include_router(operations.public)
-    for noun in () if operations_only else (messages, conversations, contacts, flags, operations):
+    for noun in (
+        () if operations_only else (messages, media, conversations, contacts, users, flags, operations)
+    ):
         app.include_router(noun.router)
     return app

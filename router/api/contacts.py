@@ -1,4 +1,4 @@
-"""Contacts over HTTP: reading only. Merging, exporting and erasing do not exist yet."""
+"""Contacts over HTTP: reading, and the opt-out. Merging, exporting and erasing do not exist yet."""
 
 from typing import Annotated, Any
 from uuid import UUID
@@ -6,14 +6,15 @@ from uuid import UUID
 from fastapi import Depends
 
 from router.api.auth import AtDesk, Caller, Needs, guarded, narrowed
-from router.api.models import ContactDetail, ContactItem, Cursor, Limit, Name, Page
+from router.api.models import ContactDetail, ContactItem, Cursor, Limit, Name, OptOut, Page
+from router.control import contacts as control
 from router.control import pages
-from router.domain.errors import Rejected
 from router.storage.queries import contacts
 
 router = guarded("contacts")
 
 Reads = Annotated[Caller, Depends(Needs("contacts:read"))]
+Writes = Annotated[Caller, Depends(Needs("contacts:write"))]
 
 
 @router.get("/contacts", response_model=Page[ContactItem])
@@ -32,7 +33,12 @@ async def listing(
 @router.get("/contacts/{contact_id}", response_model=ContactDetail)
 async def one(desk: AtDesk, caller: Reads, contact_id: UUID) -> Any:
     """One contact with every address it is reached at."""
-    found = await desk.store.transact(lambda tx: contacts.contact(tx, contact_id), tenant=caller.bound)
-    if found is None:
-        raise Rejected("unknown_contact", "no such contact", 404)
-    return found
+    return await control.one(desk, contact_id, caller.bound)
+
+
+@router.put("/contacts/{contact_id}/opt-out", response_model=ContactDetail)
+async def opt_out(desk: AtDesk, caller: Writes, contact_id: UUID, body: OptOut) -> Any:
+    """Write to this contact no more, at any address; or again. Every send asks; who and why is audited."""
+    return await control.opt_out(
+        desk, contact_id, body.opted_out, reason=body.reason, by=caller.by, tenant=caller.bound
+    )

@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse
 
 from flags.stage import Path
 from router.api.auth import AtDesk, Caller, Needs, guarded, narrowed
-from router.api.messages import IdempotencyKey
+from router.api.messages import IdempotencyKey, object_of
 from router.api.models import (
     Accepted,
     ConversationItem,
@@ -21,6 +21,7 @@ from router.api.models import (
     Page,
     Say,
     Search,
+    Seen,
     Since,
 )
 from router.control import conversations
@@ -42,12 +43,14 @@ async def listing(
     tenant: Name | None = None,
     path: Path | None = None,
     state: Literal["open", "closed"] | None = None,
+    unread: bool | None = None,
     q: Search = None,
     since: Since = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Any:
-    """By last activity, newest first; `q` is looked for in what was said, `since` bounds the last activity."""
+    """By last activity, newest first; `q` is looked for in what was said, `since` bounds the last activity, `unread` asks
+    for those with something nobody has read (false: for the others)."""
     items, following = await conversations.listing(
         desk,
         tenant=caller.bound,
@@ -56,6 +59,7 @@ async def listing(
         channel=channel,
         path=path,
         state=state,
+        unread=unread,
         q=q,
         since=since,
         cursor=cursor,
@@ -101,14 +105,16 @@ async def say(
     body: Say,
     idempotency_key: IdempotencyKey = None,
 ) -> JSONResponse:
-    """An attendant's text to the contact. Where the conversation is closed a new one opens: see the answer."""
+    """An attendant's message to the contact. Where the conversation is closed a new one opens: see the answer."""
+    raw = await request.body()
+    del body  # its fields are known; what they hold control judges, with codes of its own
     status, answer = await outbox.send(
         desk,
         key_id=caller.key_id,
         tenant=caller.bound,
         idempotency_key=idempotency_key,
-        body={"conversation_id": str(conversation_id), "text": body.text},
-        raw=conversation_id.bytes + await request.body(),  # a key is for one conversation, too
+        body=object_of(raw) | {"conversation_id": str(conversation_id)},
+        raw=conversation_id.bytes + raw,  # a key is for one conversation, too
         author=Author.HUMAN,
     )
     return JSONResponse(answer, status)
@@ -128,4 +134,12 @@ async def close(desk: AtDesk, caller: Writes, conversation_id: UUID) -> Any:
     """End the conversation and its pin on both paths; a closed one stays as it is."""
     by = "agent" if caller.person else "api"
     await conversations.close(desk, conversation_id, by=by, tenant=caller.bound)
+    return await conversations.one(desk, conversation_id, caller.bound)
+
+
+@router.post("/conversations/{conversation_id}/read", response_model=ConversationItem)
+async def read(desk: AtDesk, caller: Writes, conversation_id: UUID, body: Seen | None = None) -> Any:
+    """An attendant has read it: `unread` is false until the contact writes again. On path native the contact sees it."""
+    typing = body is not None and body.typing
+    await conversations.read(desk, conversation_id, typing=typing, tenant=caller.bound)
     return await conversations.one(desk, conversation_id, caller.bound)

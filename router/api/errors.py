@@ -24,7 +24,7 @@ _CODES: Final = {
     400: ("malformed", "the body cannot be read"),
     404: ("not_found", "there is nothing here"),
     405: ("method_not_allowed", "this address does not take that method"),
-    413: ("too_large", "the body is larger than 256 KiB"),
+    413: ("too_large", "the body is larger than is taken here"),
 }
 # pydantic repeats a character of the input in these.
 _WITHOUT_ECHO: Final = {

@@ -35,7 +35,7 @@ async def send(
         key_id=caller.key_id,
         tenant=caller.bound,
         idempotency_key=idempotency_key,
-        body=_object(raw),
+        body=object_of(raw),
         raw=raw,
     )
     return JSONResponse(answer, status)
@@ -47,8 +47,8 @@ async def one(desk: AtDesk, caller: Reads, message_id: UUID) -> Any:
     return await messages.one(desk, message_id, caller.bound)
 
 
-def _object(raw: bytes) -> dict[str, Any]:
-    """Stricter than the framework's reader: NaN and lone surrogates are no JSON, and no row could hold them."""
+def object_of(raw: bytes) -> dict[str, Any]:
+    """A request's body. Stricter than the framework's reader: NaN and lone surrogates are no JSON, and no row could hold them."""
     try:
         found = orjson.loads(raw)
     except orjson.JSONDecodeError:

@@ -53,30 +53,61 @@ class Page(BaseModel, Generic[T]):
 # messages --------------------------------------------------------------------------------------------------
 
 
-class MessageRequest(Request):
-    """One of `conversation_id`, `contact_id`, `user_id`, `to` says to whom; one of `text`, `media`, `template`,
-    `interactive` what. `channel`: a slug, or a kind of which the key's tenant has exactly one channel."""
+class Say(Request):
+    """Exactly one of `text`, `media`, `template`, `interactive`, `location`, `contacts`, `reaction` is what is said;
+    `reply_to` names a message of the conversation (docs/how-to/send-messages.md has each by example)."""
+
+    text: str | None = None
+    media: Annotated[
+        dict[str, Any] | None, Field(description="{kind?, url | media_id, caption?, filename?, voice?}")
+    ] = None
+    template: Annotated[dict[str, Any] | None, Field(description="{name, language: {code}, components?}")] = (
+        None
+    )
+    interactive: Annotated[dict[str, Any] | None, Field(description="WhatsApp's object, as it is")] = None
+    location: Annotated[
+        dict[str, Any] | None, Field(description="{latitude, longitude, name?, address?}")
+    ] = None
+    contacts: Annotated[list[Any] | None, Field(description="WhatsApp's contact objects")] = None
+    reaction: Annotated[
+        dict[str, Any] | None, Field(description='{message_id, emoji}; emoji "" takes it back')
+    ] = None
+    reply_to: _Id | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class MessageRequest(Say):
+    """One of `conversation_id`, `contact_id`, `user_id`, `to` says to whom. `channel`: a slug, or a kind of which the
+    key's tenant has exactly one channel."""
 
     channel: str | None = None
     to: str | None = None
     contact_id: _Id | None = None
     conversation_id: _Id | None = None
     user_id: _Id | None = None
-    text: str | None = None
-    media: dict[str, Any] | None = None
-    template: dict[str, Any] | None = None
-    interactive: dict[str, Any] | None = None
-    metadata: dict[str, Any] | None = None
 
 
 class Accepted(Answer):
-    """The message is stored and stands in its lane."""
+    """The message is stored and stands in its lane. `chunks`: a long text became these messages, in order."""
 
     id: UUID
     conversation_id: UUID
     contact_id: UUID
     path: Path
     status: str
+    chunks: list[UUID] | None = None
+
+
+class MessageFile(Answer):
+    """A file of a message; `url` answers with its bytes once it is stored."""
+
+    id: UUID
+    state: Literal["waiting", "stored", "gone", "refused"]
+    mime: str | None = None
+    name: str | None = None
+    size: int | None = None
+    error_code: str | None = None
+    url: str
 
 
 class MessageState(Answer):
@@ -91,7 +122,8 @@ class MessageState(Answer):
 
 
 class MessageItem(Answer):
-    """One message of a conversation."""
+    """One message of a conversation. `data`: the object of a location, contacts, interactive, template, reaction or
+    order; empty for other kinds."""
 
     id: UUID
     direction: Literal["inbound", "outbound"]
@@ -102,13 +134,40 @@ class MessageItem(Answer):
     status: str
     path: Path
     sent_at: datetime
+    media: list[MessageFile] = []
+    metadata: dict[str, Any] = {}
+    data: dict[str, Any] = {}
+
+
+# files -----------------------------------------------------------------------------------------------------
+
+
+class Uploaded(Answer):
+    """A file that messages may name."""
+
+    id: UUID
+    mime: str
+    size: int
+    sha256: str
+
+
+class FileItem(Answer):
+    """A file and what became of it."""
+
+    id: UUID
+    state: Literal["waiting", "stored", "gone", "refused"]
+    mime: str | None = None
+    name: str | None = None
+    size: int | None = None
+    message_id: UUID | None = None
+    error_code: str | None = None
 
 
 # conversations ---------------------------------------------------------------------------------------------
 
 
 class ConversationItem(Answer):
-    """A conversation and its pin."""
+    """A conversation and its pin. `window_open` null: its kind may be written to at any time."""
 
     id: UUID
     channel: str
@@ -120,6 +179,11 @@ class ConversationItem(Answer):
     state: Literal["open", "closed"]
     opened_at: datetime
     closed_at: datetime | None = None
+    heard_at: datetime | None = None
+    read_at: datetime | None = None
+    unread: bool = False
+    window_open: bool | None = None
+    opted_out: bool = False
 
 
 class DecisionItem(Answer):
@@ -134,10 +198,10 @@ class DecisionItem(Answer):
     at: datetime
 
 
-class Say(Request):
-    """What an attendant says."""
+class Seen(Request):
+    """An attendant has read the conversation; `typing`: and writes an answer."""
 
-    text: str
+    typing: Annotated[bool, Field(strict=True)] = False
 
 
 class Move(Request):
@@ -163,6 +227,7 @@ class IdentityItem(Answer):
     id: UUID
     kind: str
     addresses: list[Address]
+    opted_out: bool = False
 
 
 class ContactItem(Answer):
@@ -177,9 +242,46 @@ class ContactItem(Answer):
 
 
 class ContactDetail(ContactItem):
-    """With every way to reach them."""
+    """With every way to reach them; `opted_out` when they asked at any of them to be written to no more."""
 
     identities: list[IdentityItem]
+    opted_out: bool = False
+
+
+class OptOut(Request):
+    """Whether the contact wants to be written to no more, and how that is known."""
+
+    opted_out: Annotated[bool, Field(strict=True)]
+    reason: Reason
+
+
+# users -----------------------------------------------------------------------------------------------------
+
+
+class UserRequest(Request):
+    """What the clinic knows of its user. `tenant`: only with a key for every tenant, and needed there."""
+
+    name: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00]*$")] | None = None
+    phone: Annotated[str, Field(min_length=1, max_length=40)] | None = None
+    email: Annotated[str, Field(min_length=3, max_length=254)] | None = None
+    tenant: Name | None = None
+
+
+class RocketChatUser(Answer):
+    """`refused` with its code (two_factor, licence_limit, forbidden, …) is no failure of the rest."""
+
+    state: Literal["mapped", "not_configured", "refused"]
+    rc_user_id: str | None = None
+    code: str | None = None
+    detail: str | None = None
+
+
+class UserMapped(Answer):
+    """Who the user is here, and there."""
+
+    id_user: UUID
+    contact_id: UUID
+    rocketchat: RocketChatUser
 
 
 # flags -----------------------------------------------------------------------------------------------------

@@ -8,7 +8,18 @@ import io
 import sys
 from collections.abc import Sequence
 
-from router.cli import access, conversations, database, deadletters, doctor, flags, serve
+from router.cli import (
+    access,
+    callbacks,
+    conversations,
+    database,
+    deadletters,
+    doctor,
+    flags,
+    reconcile,
+    rocketchat,
+    serve,
+)
 from router.cli.answer import FAILED, INTERRUPTED, Answer, show
 from router.cli.parser import Menu, Parser
 from router.cli.session import fault
@@ -23,7 +34,18 @@ def build_parser() -> Parser:
         description="One routing layer for a clinic's customer channels: through Rocket.Chat or natively.",
     )
     menu = Menu(parser)
-    for part in (serve, flags, conversations, deadletters, access, database, doctor):
+    for part in (
+        serve,
+        flags,
+        callbacks,
+        conversations,
+        deadletters,
+        access,
+        rocketchat,
+        reconcile,
+        database,
+        doctor,
+    ):
         part.add(menu)
     return parser
 

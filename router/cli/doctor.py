@@ -14,6 +14,7 @@ from router.cli import session
 from router.cli.answer import DONE, FAILED, Answer, pairs, table
 from router.cli.database import asked
 from router.cli.parser import Menu
+from router.domain.channel import Channel
 from router.domain.errors import ConfigurationError, FigueiraError
 from router.domain.ports import Tx
 from router.settings import Settings
@@ -147,8 +148,7 @@ def of_channels(settings: Settings, flags: Mapping[str, Flag]) -> Iterator[Check
     paths = {kind: _paths(flag) for kind, flag in flags.items()}
     for slug, channel in sorted(settings.channels.items()):
         used = paths.get(channel.kind, {Path.ROCKETCHAT})
-        wanted = KINDS[channel.kind].capabilities["settings"] if channel.kind in KINDS else ()
-        missing = sorted(key for key in wanted if key not in _OPTIONAL and not channel.native.get(key))
+        missing = _missing(channel, KINDS[channel.kind].capabilities if channel.kind in KINDS else {})
         if Path.ROCKETCHAT in used and channel.webhook_url is None:
             mend = f"set webhook_url in [channels.{slug}.rocketchat]"
             yield Check(slug, "fail", f"conversations go to Rocket.Chat, which has no address: {mend}")
@@ -161,6 +161,17 @@ def of_channels(settings: Settings, flags: Mapping[str, Flag]) -> Iterator[Check
             yield Check(slug, "ok", f"{channel.kind}: {', '.join(sorted(used))}")
     if any(Path.ROCKETCHAT in used for used in paths.values()) and settings.channels:
         yield _rocketchat(settings)
+
+
+def _missing(channel: Channel, capabilities: Mapping[str, Any]) -> list[str]:
+    """The settings a channel cannot do without and lacks. `required` is by provider, the first is the default; one
+    entry may name several of which one serves ("api_key | access_token")."""
+    by_provider: Mapping[str, Sequence[str]] = capabilities.get("required", {})
+    default = next(iter(by_provider.values()), None)
+    wanted = by_provider.get(channel.native.get("provider", ""), default)
+    if wanted is None:
+        wanted = [key for key in capabilities.get("settings", ()) if key not in _OPTIONAL]
+    return sorted(one for one in wanted if not any(channel.native.get(key) for key in one.split(" | ")))
 
 
 def _rocketchat(settings: Settings) -> Check:

@@ -4,6 +4,7 @@ import argparse
 import os
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, NoReturn, Self
 from uuid import UUID
@@ -115,6 +116,19 @@ def port(text: str) -> int:
 def count(text: str) -> int:
     """1 to 1000."""
     return _whole(text, 1, 1000)
+
+
+def moment(text: str) -> datetime:
+    """A span back from now (90m, 24h, 7d), or a date or time in ISO 8601 (UTC unless it says otherwise)."""
+    span = re.fullmatch(r"([0-9]{1,5})([mhd])", text)
+    now = datetime.now(UTC)
+    if span:
+        return now - timedelta(minutes=int(span[1]) * {"m": 1, "h": 60, "d": 1440}[span[2]])
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"it must be a span (24h, 7d) or a date, not {text!r}") from None
+    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
 
 
 def identifier(text: str) -> UUID:

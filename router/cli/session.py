@@ -33,6 +33,7 @@ MISUSES: Final = frozenset(
         "unknown_channel",
         "unknown_class",
         "unknown_kind",
+        "unknown_level",
         "unknown_role",
         "unknown_stage",
         "unknown_tenant",

@@ -6,7 +6,9 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 
+from router.console.talk import paused, shown
 from router.console.visitor import AtDesk, Closed, Seen, Visitor, meant, only, render
+from router.console.words import DRIFTS
 from router.control import channels, conversations, deadletters
 from router.control.desk import Desk
 from router.domain.errors import Rejected
@@ -17,6 +19,8 @@ router = APIRouter(include_in_schema=False, route_class=Closed)
 PAGE: Final = 30
 MESSAGES: Final = 100
 SEARCH: Final = 200  # characters
+READ: Final = {"nova": True, "lida": False}
+"""Whether a conversation holds what nobody has read."""
 
 
 @router.get("/")
@@ -36,19 +40,30 @@ async def channels_page(request: Request, desk: AtDesk, visitor: Seen) -> Respon
 
 @router.get("/console/agora")
 async def now(desk: AtDesk, visitor: Seen) -> Response:
-    """{channels: as the stream has them, gates: [{gate, open, opened_at}]}: what the page asks for again and again."""
+    """{channels: as the stream has them, gates: [{gate, open, opened_at, words}], drifts: {slug: words}}: what the page
+    asks for again and again."""
     return JSONResponse(await _now(desk, visitor))
 
 
 async def _now(desk: Desk, visitor: Visitor) -> dict[str, Any]:
-    shown = await channels.overview(desk, tenant=visitor.bound)
-    for one in shown:
+    listed = await channels.overview(desk, tenant=visitor.bound)
+    for one in listed:
         override = one["override"]
         if override is not None and visitor.bound is not None:  # whose and why may be about another tenant
             one["override"] = {"stage": override.get("stage"), "at": override.get("at")}
     gates = await channels.breakers(desk, tenant=visitor.bound)
-    told = [{name: gate[name] for name in ("gate", "open", "opened_at")} for gate in gates]
-    return {"channels": shown, "gates": told, "rocketchat_gate": ROCKETCHAT_GATE}
+    told = [
+        {name: gate[name] for name in ("gate", "open", "opened_at")}
+        | {"words": paused(gate["reason"]) if gate["open"] else None}
+        for gate in gates
+    ]
+    drifts = await channels.drifts(desk, tenant=visitor.bound)
+    return {
+        "channels": listed,
+        "gates": told,
+        "drifts": {slug: DRIFTS.get(drift, drift) for slug, drift in drifts.items()},
+        "rocketchat_gate": ROCKETCHAT_GATE,
+    }
 
 
 # conversations ---------------------------------------------------------------------------------------------
@@ -57,19 +72,20 @@ async def _now(desk: Desk, visitor: Visitor) -> dict[str, Any]:
 @router.get("/console/conversas")
 async def conversations_page(
     request: Request, desk: AtDesk, visitor: Seen, canal: str = "", caminho: str = "", estado: str = "",
-    q: str = "", cursor: str = "",
+    leitura: str = "", q: str = "", cursor: str = "",
 ) -> Response:  # fmt: skip
     """By last activity, newest first."""
     own = [one for _, one in sorted(desk.channels.items()) if visitor.bound in (None, one.tenant)]
     if canal and canal not in {one.slug for one in own}:
         raise Rejected("unknown_channel", "there is no such channel", 404)
-    asked = {"canal": canal, "caminho": caminho, "estado": estado, "q": q[:SEARCH]}
+    asked = {"canal": canal, "caminho": caminho, "estado": estado, "leitura": leitura, "q": q[:SEARCH]}
     items, following = await conversations.listing(
         desk,
         tenant=visitor.bound,
         channel=canal or None,
         path=caminho or None,
         state=estado or None,
+        unread=READ.get(leitura),
         q=asked["q"] or None,
         cursor=cursor or None,
         limit=PAGE,
@@ -94,14 +110,15 @@ async def conversation_page(
 @router.get("/console/conversas/{conversation_id}/mensagens")
 async def messages_part(request: Request, desk: AtDesk, visitor: Seen, conversation_id: str) -> Response:
     """The newest messages alone: the open page puts them in place of its own."""
-    return render(request, "_mensagens.html", **await _said(desk, visitor, conversation_id, ""))
+    said = await _said(desk, visitor, conversation_id, "")
+    return render(request, "_mensagens.html", conversation={"id": conversation_id}, **said)
 
 
 async def _said(desk: Desk, visitor: Visitor, conversation_id: str, before: str) -> dict[str, Any]:
     found, earlier = await conversations.messages(
         desk, conversation_id, tenant=visitor.bound, cursor=before or None, limit=MESSAGES, newest=True
     )
-    return {"messages": found[::-1], "earlier": earlier}
+    return {"messages": shown(found[::-1]), "earlier": earlier}
 
 
 # dead letters ----------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from router.console import login, pages, words
+from router.console import files, login, pages, words
 from router.console.throttle import Throttle
 from router.console.visitor import Site
 
@@ -25,6 +25,10 @@ HEADERS: Final = {
 }
 
 
+ALONE: Final = b"default-src 'none'; media-src 'self'; sandbox; frame-ancestors 'none'"
+"""For somebody else's bytes: opened as a page of its own, such a file runs nothing."""
+
+
 def mount(app: FastAPI, *, secure: bool = False) -> None:
     """Add the console to `app`, whose `state.desk` is the desk. `secure`: the cookie is for https only, also when
     TLS ends before this process."""
@@ -36,6 +40,7 @@ def mount(app: FastAPI, *, secure: bool = False) -> None:
     app.state.console = Site(templates, Throttle(app.state.desk.clock), secure)
     app.include_router(login.router)
     app.include_router(pages.router)
+    app.include_router(files.router)
     app.mount(f"{PREFIX}/static", StaticFiles(directory=HERE / "static"), name="console-static")
     app.add_middleware(Headers)
 
@@ -54,6 +59,8 @@ class Headers:
         fixed = dict(HEADERS)
         if path.startswith(f"{PREFIX}/static/"):
             fixed[b"cache-control"] = b"no-cache"  # kept, but asked for by its ETag each time
+        elif path.startswith(f"{PREFIX}/arquivos/"):
+            fixed[b"content-security-policy"] = ALONE
 
         async def signed(message: Message) -> None:
             if message["type"] == "http.response.start":

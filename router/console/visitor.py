@@ -29,6 +29,8 @@ FLIPS: Final = frozenset({"product", "admin"})
 OPERATES: Final = frozenset({"product", "auditor", "admin"})
 """See dead letters and the stream."""
 REPLAYS: Final = frozenset({"admin"})
+CURATES: Final = frozenset({"admin"})
+"""Change what is kept of a contact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,10 @@ class Visitor:
     @property
     def replays(self) -> bool:
         return self.role in REPLAYS
+
+    @property
+    def curates(self) -> bool:
+        return self.role in CURATES
 
 
 def the_desk(request: Request) -> Desk:

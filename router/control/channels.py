@@ -9,9 +9,9 @@ from flags.stage import Path, Stage
 from router import metrics
 from router.control.desk import Desk, every, stamp
 from router.domain.channel import Channel
-from router.domain.job import ROCKETCHAT_GATE
+from router.domain.job import ROCKETCHAT_GATE, native_gate
 from router.domain.ports import Tx
-from router.storage.queries import work
+from router.storage.queries import callbacks, work
 
 OVERVIEW_HOURS: Final = 24
 LANES: Final = ("split", "inbound", "outbound", "channel")
@@ -91,8 +91,15 @@ async def breakers(desk: Desk, *, tenant: str | None = None) -> list[dict[str, A
     Rocket.Chat's and its own channels'."""
     found = {row["gate"]: row for row in await desk.store.transact(work.breakers, tenant=tenant)}
     own = [one.slug for one in desk.channels.values() if every(tenant) or one.tenant == tenant]
-    gates = [ROCKETCHAT_GATE, *(f"native:{slug}" for slug in sorted(own))]
+    gates = [ROCKETCHAT_GATE, *map(native_gate, sorted(own))]
     return [_breaker(gate, found.get(gate, {})) for gate in gates]
+
+
+async def drifts(desk: Desk, *, tenant: str | None = None) -> dict[str, str]:
+    """Channels whose provider does not post to us any more, though we set it so: slug → level_moved or overridden."""
+    own = {one.slug for one in desk.channels.values() if every(tenant) or one.tenant == tenant}
+    kept = await desk.store.transact(callbacks.active)
+    return {row["channel"]: row["drift"] for row in kept if row["drift"] and row["channel"] in own}
 
 
 def _breaker(gate: str, row: Row) -> Row:
@@ -132,6 +139,9 @@ async def measure(desk: Desk) -> None:
     metrics.unplaced_events.set(unplaced)
     shut = any(row["gate"] == ROCKETCHAT_GATE and row["opened_at"] is not None for row in gates)
     metrics.rocketchat_up.set(0 if shut else 1)
+    ill = {row["gate"] for row in gates if row["opened_at"] is not None}
+    for slug in desk.channels:
+        metrics.channel_ill.labels(slug).set(1 if native_gate(slug) in ill else 0)
     await _measure_stages(desk)
 
 

@@ -1,6 +1,8 @@
-"""Conversations: reading them, moving and closing them, explaining their pins."""
+"""Conversations: reading them, moving and closing them, marking them read, explaining their pins."""
 
-from datetime import datetime
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +13,8 @@ from router.control.desk import Desk, every, id_of, stamp
 from router.domain.channel import Channel
 from router.domain.conversation import Conversation
 from router.domain.errors import Rejected
+from router.domain.media import Media
+from router.domain.message import Direction, Message
 from router.domain.ports import Tx
 from router.storage.queries import talk
 
@@ -18,10 +22,20 @@ Page = tuple[list[dict[str, Any]], str | None]
 _ID = ("unknown_conversation", "conversation")
 STATES = ("open", "closed")
 _MOST_DECISIONS = 200
+SHOWN = ("location", "contacts", "interactive", "template", "reaction", "order", "button")
+"""Content kinds whose own object is shown; of the others it may hold what is nobody's business."""
+_BESIDE = ("message_id", "emoji", "reply_to")
+_ABOUT = (
+    ("edit", "original_message_id"), ("revoke", "original_message_id"), ("reaction", "message_id"), ("context", "id"),
+)  # fmt: skip
+_LOOKED_BACK = 50  # messages
+_UNMARKED = frozenset({"reaction", "edit", "delete"})  # they are about another message
 
 
-def shape(row: dict[str, Any]) -> dict[str, Any]:
-    """A conversation as HTTP shows it."""
+def shape(desk: Desk, row: dict[str, Any], heard_at: datetime | None = None) -> dict[str, Any]:
+    """A conversation as HTTP shows it. `window_open` null: its kind has no window, or its channel is configured no more.
+    `heard_at`: when the contact last wrote to the channel at all, where that is known."""
+    until = window_until(desk, row["channel"], heard_at or row["heard_at"])
     return {
         "id": str(row["id"]),
         "channel": row["channel"],
@@ -38,11 +52,35 @@ def shape(row: dict[str, Any]) -> dict[str, Any]:
         "closed_by": row["closed_by"],
         "last_text": row["last_text"],
         "last_direction": row["last_direction"],
+        "heard_at": stamp(row["heard_at"]),
+        "read_at": stamp(row["read_at"]),
+        "unread": unread(row["heard_at"], row["read_at"]),
+        "window_open": None if until is None else desk.clock.now() < until,
+        "window_until": stamp(until) if until is not None and until > NEVER else None,
+        "opted_out": row["opted_out_at"] is not None,
     }
 
 
+NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def window_until(desk: Desk, slug: str, heard_at: datetime | None) -> datetime | None:
+    """Until when the contact may be written to freely; NEVER before they wrote; None: at any time."""
+    channel = desk.channels.get(slug)
+    hours = desk.kinds[channel.kind].rules(channel).window_hours if channel is not None else None
+    if hours is None:
+        return None
+    return NEVER if heard_at is None else heard_at + timedelta(hours=hours)
+
+
+def unread(heard_at: datetime | None, read_at: datetime | None) -> bool:
+    """The contact has said something since an attendant last looked."""
+    return heard_at is not None and (read_at is None or read_at < heard_at)
+
+
 def message_shape(row: dict[str, Any]) -> dict[str, Any]:
-    """A message as HTTP shows it. `kind` is the channel's, `content_kind` what it holds (text, image, …)."""
+    """A message as HTTP shows it. `kind` is the channel's, `content_kind` what it holds (text, image, …); `about` the
+    provider's id of the message it answers or changes."""
     return {
         "id": str(row["id"]),
         "seq": row["seq"],
@@ -59,7 +97,34 @@ def message_shape(row: dict[str, Any]) -> dict[str, Any]:
         "sent_at": stamp(row["sent_at"]),
         "delivered_at": stamp(row["delivered_at"]),
         "error_code": row["error_code"],
+        "metadata": row["metadata"],
+        "media": [file_shape(one) for one in row.get("media", ())],
+        "data": shown(row["content_kind"], row["data"]),
+        "about": about(row["data"]),
     }
+
+
+def shown(kind: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a content's data may leave: the object of a kind in SHOWN, and which message it is about."""
+    if kind not in SHOWN:
+        return {"reply_to": data["reply_to"]} if "reply_to" in data else {}
+    return {name: data[name] for name in (kind, *_BESIDE) if name in data}
+
+
+def about(data: Mapping[str, Any]) -> str | None:
+    """The provider's id of the message that an edit, a deletion, a reaction or an answer is about."""
+    for name, key in _ABOUT:
+        inner = data.get(name)
+        if isinstance(inner, Mapping) and isinstance(inner.get(key), str):
+            return str(inner[key])
+    return None
+
+
+def file_shape(file: Media | Mapping[str, Any]) -> dict[str, Any]:
+    """A file of a message as HTTP shows it."""
+    found = asdict(file) if isinstance(file, Media) else file
+    plain = {name: found[name] for name in ("state", "mime", "name", "size", "error_code")}
+    return {"id": str(found["id"]), **plain, "url": f"/v1/media/{found['id']}/content"}
 
 
 # reading ---------------------------------------------------------------------------------------------------
@@ -68,25 +133,35 @@ def message_shape(row: dict[str, Any]) -> dict[str, Any]:
 async def listing(
     desk: Desk, *, tenant: str | None = None, only_tenant: str | None = None, kind: str | None = None,
     channel: str | None = None, path: str | None = None, state: str | None = None, q: str | None = None,
-    since: datetime | None = None, cursor: str | None = None, limit: int | None = None,
+    since: datetime | None = None, cursor: str | None = None, limit: int | None = None, unread: bool | None = None,
 ) -> Page:  # fmt: skip
     """A page by last activity, newest first. `tenant` is the caller's (row-level security), `only_tenant` a filter;
-    `q` is looked for in what was said; `since` bounds the last activity. Raises Rejected for a malformed filter."""
+    `q` is looked for in what was said; `since` bounds the last activity; `unread`: with something nobody has read yet
+    (False: without). Raises Rejected for a malformed filter."""
     if path is not None and path not in set(Path):
         raise Rejected("unknown_path", f"path is {' or '.join(Path)}")
     if state is not None and state not in STATES:
         raise Rejected("unknown_state", f"state is {' or '.join(STATES)}")
     size = pages.bounded(limit)
-    asked = talk.Asked(only_tenant, kind, channel, path, state, _storable(q), since, pages.after_time(cursor))
+    asked = talk.Asked(
+        only_tenant, kind, channel, path, state, _storable(q), since, pages.after_time(cursor), unread=unread
+    )
     found = await desk.store.transact(lambda tx: talk.conversations(tx, asked, size + 1), tenant=tenant)
     kept, after = pages.page(found, size, lambda row: (row["last_at"].isoformat(), row["id"]))
-    return [shape(row) for row in kept], after
+    return [shape(desk, row) for row in kept], after
 
 
 async def one(desk: Desk, conversation_id: UUID | str, tenant: str | None = None) -> dict[str, Any]:
     """One conversation. Raises Rejected unknown_conversation (404), also when it is another tenant's."""
     wanted = id_of(conversation_id, *_ID)
-    return shape(await desk.store.transact(lambda tx: _row(tx, wanted), tenant=tenant))
+
+    async def work(tx: Tx) -> tuple[dict[str, Any], datetime | None]:
+        row, conversation = await _row(tx, wanted), await tx.conversation(wanted, lock=False)
+        reach = await tx.reach(conversation.channel, conversation.identity_id) if conversation else None
+        return row, reach.heard_at if reach else None
+
+    row, heard_at = await desk.store.transact(work, tenant=tenant)
+    return shape(desk, row, heard_at)
 
 
 async def messages(
@@ -214,6 +289,41 @@ async def close(
         return await desk.facade.close(tx, conversation, by)
 
     return await desk.store.transact(work, tenant=tenant)
+
+
+async def read(
+    desk: Desk, conversation_id: UUID | str, *, typing: bool = False, tenant: str | None = None
+) -> Conversation:
+    """An attendant has seen it. On path native the provider is told, when there was something new or somebody is
+    `typing`. Raises Rejected (404)."""
+    wanted = id_of(conversation_id, *_ID)
+
+    async def work(tx: Tx) -> Conversation:
+        conversation = await tx.conversation(wanted)
+        if conversation is None:
+            raise Rejected(_ID[0], "no such conversation", 404)
+        heard_at = conversation.heard_at
+        news = unread(heard_at, conversation.read_at)
+        if news or conversation.read_at is None:
+            now = await tx.now()  # never before what was read: the provider's clock may run ahead of ours
+            conversation = replace(conversation, read_at=max(now, heard_at or now))
+            await tx.save_conversation(conversation)
+        if heard_at is not None and conversation.path is Path.NATIVE and (news or typing):
+            said = await _last_said(tx, wanted)
+            if said is not None:
+                await desk.compose.mark(tx, conversation, said, typing=typing)
+        return conversation
+
+    return await desk.store.transact(work, tenant=tenant)
+
+
+async def _last_said(tx: Tx, conversation_id: UUID) -> Message | None:
+    """The contact's newest message that the provider has a name for: what is marked marks all before it."""
+    for row in await talk.messages(tx, conversation_id, after=None, limit=_LOOKED_BACK, newest=True):
+        mine = row["direction"] == Direction.INBOUND and row["external_id"] is not None
+        if mine and row["content_kind"] not in _UNMARKED:
+            return await tx.message(row["id"], lock=False)
+    return None
 
 
 async def _visible(desk: Desk, conversation_id: UUID, tenant: str | None) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, TypeVar
 from uuid import UUID
@@ -13,11 +13,16 @@ from router.delivery.compose import Compose
 from router.domain.channel import EVERY_TENANT, Channel
 from router.domain.errors import Rejected, StaleFlags
 from router.domain.ids import Ids
-from router.domain.ports import Clock, Kind, Meter, Tx
+from router.domain.policy import MIB
+from router.domain.ports import Callbacks, Clock, FileStore, Kind, Meter, RocketChatAdmin, Tx
 from router.facade import Facade
+from router.ingest import Sweep
 from router.storage.postgres import PostgresStore
 
 T = TypeVar("T")
+LearnRooms = Callable[[bool], Awaitable[Mapping[str, int]]]
+"""Learn Rocket.Chat's open rooms and pin them; True: only count them. {"rooms", "pinned", "unplaced"}; raises Rejected
+when Rocket.Chat does not tell them all."""
 FLAG_TRIES = 3
 """How often an act is run again after StaleFlags."""
 
@@ -31,6 +36,8 @@ class Secrets(Protocol):
     def session(self) -> bytes: ...
     @property
     def audit(self) -> bytes: ...
+    @property
+    def cohort(self) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +54,13 @@ class Desk:
     clock: Clock
     meter: Meter
     secrets: Secrets
+    files: FileStore | None = None
+    admin: RocketChatAdmin | None = None  # None: no REST access to Rocket.Chat is configured
+    callbacks: Mapping[str, Callbacks] = field(default_factory=dict)  # by kind
+    learn_rooms: LearnRooms | None = None  # None: no REST access to Rocket.Chat is configured
+    sweep: Sweep | None = None  # likewise
+    public_url: str | None = None
+    media_limit_bytes: int = 100 * MIB
 
     def pseudonym(self, text: str) -> str:
         """Keyed digest (32 hex digits) that stands in the audit log for a person's address or words."""

@@ -2,24 +2,25 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from router.control.conversations import message_shape
+from router.control import contents
+from router.control.conversations import file_shape, message_shape
 from router.control.desk import Desk, every, id_of, stamp
 from router.delivery.compose import Order
 from router.domain.channel import Channel
 from router.domain.errors import Rejected
-from router.domain.message import Author, Content
+from router.domain.media import Media
+from router.domain.message import Author
 from router.domain.ports import Answer, Fact, Tx
 from router.storage.queries import talk
 
 RECIPIENTS = ("to", "contact_id", "conversation_id", "user_id")
-LATER = ("media", "template", "interactive")
-"""Named in the interface, refused until a channel kind can send them."""
-_FIELDS = frozenset({"channel", "text", "metadata", *RECIPIENTS, *LATER})
-TEXT_LENGTH = 4096
+_FIELDS = frozenset({"channel", "metadata", "reply_to", *RECIPIENTS, *contents.READERS})
+OURS = ("chunks", "chunk_of", "chunk")
+"""What the pieces of a long text are told by in `metadata`: no caller's."""
 METADATA_BYTES = 4096
 KEY_LENGTH = 255
 _SHOWN = 64
@@ -31,13 +32,15 @@ async def send(
     desk: Desk, *, key_id: str, tenant: str | None, idempotency_key: str | None, body: Body, raw: bytes,
     author: Author = Author.SYSTEM,
 ) -> tuple[int, dict[str, Any]]:  # fmt: skip
-    """Queue a message: (202, {id, conversation_id, contact_id, path, status}).
+    """Queue a message: (202, {id, conversation_id, contact_id, path, status}), with `chunks`, the ids of all, where a
+    long text became several.
 
     `key_id` is the API key's id; with `idempotency_key` the answer is kept for 48 hours with the digest of `raw`, in
     the transaction of the message: the same request gets the same answer and makes nothing, another one with that key
     is Rejected idempotency_conflict (409). `channel` may be left out where `conversation_id` says it. Raises Rejected:
     422 invalid_key, unknown_field, invalid_field, unknown_channel, ambiguous_channel, invalid_recipient, empty,
-    too_long, unsupported, not_mapped; 404 unknown_conversation; 409 no_room_on_path.
+    too_long, invalid_content, invalid_media, unsupported, not_mapped, window_closed, opted_out; 404
+    unknown_conversation, unknown_media, unknown_message; 409 no_room_on_path.
     """
     if idempotency_key is not None and not _usable(idempotency_key):
         raise Rejected("invalid_key", f"Idempotency-Key has 1 to {KEY_LENGTH} printable characters")
@@ -50,13 +53,15 @@ async def send(
                 return *_repeated(known, digest), []
         order = await _order(desk, tx, body, tenant, author)
         message, conversation, facts = await desk.compose.enqueue(tx, order)
-        answer = {
+        answer: dict[str, Any] = {
             "id": str(message.id),
             "conversation_id": str(conversation.id),
             "contact_id": str(conversation.contact_id),
             "path": message.path.value,
             "status": message.status.value,
         }
+        if message.metadata.get("chunks"):
+            answer["chunks"] = list(message.metadata["chunks"])
         if idempotency_key is not None:
             await tx.remember(key_id, idempotency_key, Answer(digest, 202, answer))
         return 202, answer, facts
@@ -77,14 +82,16 @@ def _repeated(known: Answer, digest: bytes) -> tuple[int, dict[str, Any]]:
 
 
 async def one(desk: Desk, message_id: UUID | str, tenant: str | None = None) -> dict[str, Any]:
-    """A message with `tenant`, `channel`, `contact_id`, `decision_id`, `metadata` and `attempts`: [{number, path,
-    pin_version, started_at, ended_at, outcome, code}]. Raises Rejected unknown_message (404)."""
+    """A message with `tenant`, `channel`, `contact_id`, `decision_id` and `attempts`: [{number, path, pin_version,
+    started_at, ended_at, outcome, code}]. Raises Rejected unknown_message (404)."""
     wanted = id_of(message_id, "unknown_message", "message")
 
-    async def work(tx: Tx) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
-        return await talk.message(tx, wanted), await talk.attempts(tx, wanted)
+    async def work(
+        tx: Tx,
+    ) -> tuple[dict[str, Any] | None, list[dict[str, Any]], Sequence[Media]]:
+        return await talk.message(tx, wanted), await talk.attempts(tx, wanted), await tx.media_of(wanted)
 
-    row, attempts = await desk.store.transact(work, tenant=tenant)
+    row, attempts, files = await desk.store.transact(work, tenant=tenant)
     if row is None:
         raise Rejected("unknown_message", "no such message", 404)
     return message_shape(row) | {
@@ -92,7 +99,7 @@ async def one(desk: Desk, message_id: UUID | str, tenant: str | None = None) -> 
         "channel": row["channel"],
         "contact_id": str(row["contact_id"]),
         "decision_id": str(row["decision_id"]) if row["decision_id"] else None,
-        "metadata": row["metadata"],
+        "media": [file_shape(one) for one in files],
         "attempts": [
             {**attempt, "started_at": stamp(attempt["started_at"]), "ended_at": stamp(attempt["ended_at"])}
             for attempt in attempts
@@ -107,18 +114,14 @@ async def _order(desk: Desk, tx: Tx, body: Body, tenant: str | None, author: Aut
     for name in body:
         if name not in _FIELDS:
             raise Rejected("unknown_field", f"there is no field {name[:_SHOWN]!r}")
-    for name in LATER:
-        if body.get(name) is not None:
-            raise Rejected("unsupported", f"{name} cannot be sent yet: text can")
     recipient = _recipient(body)
     if "channel" not in body and "conversation_id" in recipient:
         channel = await _channel_of(desk, tx, recipient["conversation_id"])
     else:
-        channel = _channel(desk, body.get("channel"), tenant)
-    return Order(
-        channel, Content("text", _text(body.get("text"))), author=author, metadata=_metadata(body.get("metadata")),
-        **recipient,
-    )  # fmt: skip
+        channel = channel_named(desk, body.get("channel"), tenant)
+    metadata = _metadata(body.get("metadata"))
+    content = await contents.read(desk, tx, channel, body)
+    return Order(channel, content, author=author, metadata=metadata, **recipient)
 
 
 def _recipient(body: Body) -> dict[str, Any]:
@@ -137,8 +140,9 @@ def _recipient(body: Body) -> dict[str, Any]:
         raise Rejected("invalid_recipient", f"{name} is a UUID") from None
 
 
-def _channel(desk: Desk, named: Any, tenant: str | None) -> Channel:
-    """By slug, else by a kind that the caller's tenant has once. Another tenant's does not exist."""
+def channel_named(desk: Desk, named: Any, tenant: str | None) -> Channel:
+    """By slug, else by a kind that the caller's tenant has once. Another tenant's does not exist. Raises Rejected
+    unknown_channel, ambiguous_channel."""
     if not isinstance(named, str) or not named:
         raise Rejected("unknown_channel", "channel is a slug or a kind")
     own = [one for one in desk.channels.values() if every(tenant) or one.tenant == tenant]
@@ -162,19 +166,13 @@ async def _channel_of(desk: Desk, tx: Tx, conversation_id: UUID) -> Channel:
     return channel
 
 
-def _text(text: Any) -> str:
-    if not isinstance(text, str) or not text.strip():
-        raise Rejected("empty", "text says what to send")
-    if len(text) > TEXT_LENGTH:
-        raise Rejected("too_long", f"text has at most {TEXT_LENGTH} characters")
-    return text
-
-
 def _metadata(metadata: Any) -> dict[str, Any]:
     if metadata is None:
         return {}
     if not isinstance(metadata, dict):
         raise Rejected("invalid_field", "metadata is a JSON object")
+    if any(name in metadata for name in OURS):
+        raise Rejected("invalid_field", f"metadata: {', '.join(OURS)} are set by the router")
     if len(json.dumps(metadata, ensure_ascii=False).encode("utf-8", "surrogatepass")) > METADATA_BYTES:
         raise Rejected("invalid_field", f"metadata has at most {METADATA_BYTES} bytes")
     return metadata

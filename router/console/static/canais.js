@@ -71,9 +71,22 @@
         banner.classList.toggle("down", one.open);
         banner.classList.toggle("up", !one.open);
       } else {
-        const badge = document.querySelector(`[data-gate="${CSS.escape(one.gate)}"]`);
-        if (badge) badge.hidden = !one.open;
+        const banner = document.querySelector(`[data-gate="${CSS.escape(one.gate)}"]`);
+        if (!banner) continue;
+        banner.hidden = !one.open;
+        if (one.open) {
+          banner.querySelector("[data-words]").textContent = one.words;
+          banner.querySelector("[data-since]").textContent = Figueira.near(one.opened_at);
+        }
       }
+    }
+  }
+
+  function drifts(words) {
+    for (const banner of document.querySelectorAll("[data-drift]")) {
+      const told = words[banner.dataset.drift];
+      banner.hidden = told === undefined;
+      banner.querySelector("[data-words]").textContent = told ?? "";
     }
   }
 
@@ -103,6 +116,7 @@
       connected(true);
       told.channels.forEach(show);
       gates(told.gates, told.rocketchat_gate);
+      drifts(told.drifts);
     } catch {
       connected(false);
     }

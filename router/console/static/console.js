@@ -3,6 +3,7 @@
 
 const Figueira = (() => {
   const csrf = document.querySelector('meta[name="figueira-csrf"]')?.content ?? "";
+  const hour = new Intl.DateTimeFormat("pt-BR", { timeStyle: "short" });
   const clock = new Intl.DateTimeFormat("pt-BR", { dateStyle: "short", timeStyle: "short" });
 
   const REFUSALS = {
@@ -19,15 +20,30 @@ const Figueira = (() => {
     reason_missing: "Diga o motivo.",
     conversation_closed: "A conversa já foi encerrada.",
     no_room_on_path: "O Rocket.Chat não tem sala aberta para esta conversa. Mova-a para o nativo, ou espere o contato escrever.",
+    unsupported: "Este caminho não envia este tipo de mensagem.",
+    invalid_content: "O conteúdo não está na forma que o canal aceita.",
+    invalid_media: "Este arquivo não pode ser enviado assim.",
+    unknown_media: "O arquivo não está mais guardado. Escolha-o de novo.",
+    too_large: "O arquivo é grande demais.",
+    empty_file: "O arquivo está vazio.",
+    no_file_store: "Esta instalação não guarda arquivos.",
+    media_gone: "O arquivo não existe mais na origem.",
+    empty: "Escreva uma mensagem ou escolha um arquivo.",
     window_closed: "A janela de 24 horas do contato fechou: só um modelo aprovado pode ser enviado.",
     opted_out: "O contato pediu para não receber mensagens.",
     unavailable: "O banco de dados não respondeu. Tente de novo.",
     busy: "Outros estão mudando o mesmo. Tente de novo.",
   };
 
+  // A time that is near: without its day when that is today.
+  function near(stamp) {
+    const at = new Date(stamp);
+    return (at.toDateString() === new Date().toDateString() ? hour : clock).format(at);
+  }
+
   function times(root) {
     for (const one of root.querySelectorAll("time[datetime]")) {
-      one.textContent = clock.format(new Date(one.dateTime));
+      one.textContent = "near" in one.dataset ? near(one.dateTime) : clock.format(new Date(one.dateTime));
     }
   }
 
@@ -57,14 +73,14 @@ const Figueira = (() => {
   }
 
   // A change by /v1; throws an Error whose message is for a person.
-  async function change(method, address, body, headers = {}) {
+  function change(method, address, body, headers = {}) {
+    return ask(method, address, JSON.stringify(body ?? {}), { "Content-Type": "application/json", ...headers });
+  }
+
+  async function ask(method, address, body, headers) {
     let answer;
     try {
-      answer = await fetch(address, {
-        method,
-        headers: { "Content-Type": "application/json", "X-Figueira-Csrf": csrf, ...headers },
-        body: JSON.stringify(body ?? {}),
-      });
+      answer = await fetch(address, { method, headers: { "X-Figueira-Csrf": csrf, ...headers }, body });
     } catch {
       throw new Error("Sem resposta do servidor. Tente de novo.");
     }
@@ -74,11 +90,17 @@ const Figueira = (() => {
     return { told, etag: answer.headers.get("ETag") };
   }
 
+  // The bytes of a file, as they are; the answer names what it is kept as.
+  async function upload(address, file) {
+    const type = file.type || "application/octet-stream";
+    return (await ask("POST", `${address}?filename=${encodeURIComponent(file.name)}`, file, { "Content-Type": type })).told;
+  }
+
   // 128 random bits in hex; crypto.randomUUID is missing where the page came by plain http.
   function key() {
     return Array.from(crypto.getRandomValues(new Uint8Array(16)), (one) => one.toString(16).padStart(2, "0")).join("");
   }
 
   times(document);
-  return { times, tell, page, change, key };
+  return { times, near, tell, page, change, upload, key };
 })();

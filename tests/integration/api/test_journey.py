@@ -40,7 +40,12 @@ async def test_a_message_and_its_repeats(client: httpx.AsyncClient, key: Key) ->
     [
         ('{"channel": "whatsapp", "to": "nobody", "text": "t"}', 422, "invalid_recipient"),
         ('{"channel": "whatsapp", "to": "5511988887777"}', 422, "empty"),
-        ('{"channel": "whatsapp", "to": "5511988887777", "template": {"name": "n"}}', 422, "unsupported"),
+        ('{"channel": "whatsapp", "to": "5511988887777", "template": {"name": "n"}}', 422, "invalid_content"),
+        ('{"channel": "whatsapp", "to": "5511988887777", "text": "t", "contacts": [{}]}', 422, "invalid_content"),
+        ('{"channel": "whatsapp", "to": "5511988887777", "location": 5}', 422, "invalid"),
+        ('{"channel": "whatsapp", "to": "5511988887777", "media": {"url": "https://x.example/a.png"}}', 422, "invalid_media"),
+        ('{"channel": "sms", "to": "5511988887777", "location": {"latitude": 1, "longitude": 1}}', 422, "unsupported"),
+        ('{"channel": "whatsapp", "to": "5511988887777", "media": {"media_id": "0198c0de-0000-7000-8000-000000000001"}}', 404, "unknown_media"),
         ('{"channel": "whatsapp", "user_id": "0198c0de-0000-7000-8000-000000000001", "text": "t"}', 422, "not_mapped"),
         ('{"channel": "whatsapp", "to": "5511988887777", "text": "t"}', 409, "no_room_on_path"),
         ('{"channel": "whatsapp", "to": "5511988887777", "text": "t", "metadata": {"n": NaN}}', 422, "invalid"),

@@ -17,7 +17,7 @@ from router.domain.job import ROCKETCHAT_GATE, Breaker, DeadLetter, Job, JobKind
 from router.domain.message import Author, Direction, Status
 from router.domain.ports import Tx
 from tests.integration.console.conftest import Enter, Visit
-from tests.integration.control.desk_scene import LUA, SOL, open_conversation, say
+from tests.integration.control.desk_scene import LUA, SOL, keep, open_conversation, say
 
 pytestmark = pytest.mark.postgres
 
@@ -43,7 +43,7 @@ async def test_every_page_but_the_login_leads_a_stranger_to_the_login(
     for method, path in addresses:
         if path in OPEN:
             continue
-        answer = await stranger.request(method, path.format(conversation_id=ID, job_id=ID))
+        answer = await stranger.request(method, path.format(conversation_id=ID, job_id=ID, media_id=ID))
         assert answer.status_code == 303, path
         assert answer.headers["location"].startswith("/console/login?voltar=/console"), path
     stranger.cookies.set("figueira_session", "made-up")
@@ -182,6 +182,7 @@ def test_the_pages_offer_what_the_interface_allows(role: str) -> None:
     assert visitor.flips == may("flags:write")
     assert visitor.operates == may("operations:read")
     assert visitor.replays == may("operations:write")
+    assert visitor.curates == may("contacts:write")
 
 
 @pytest.mark.parametrize(
@@ -347,13 +348,18 @@ async def _replay(visit: Visit, address: str) -> httpx.Response:
 async def test_no_page_shows_another_clinic(desk: Desk, app: FastAPI, enter: Enter) -> None:
     job = await _dead_letter(desk, "wa-lua")
     conversation = job.conversation_id
+    message_id = job.message_id
+    assert message_id is not None
+    message = await desk.store.transact(lambda tx: tx.message(message_id))
+    assert message is not None
+    file = await keep(desk, message, SECRET.encode())
     await say(desk, await open_conversation(desk), "da nossa")
     visit, whole = await enter(SOL, "admin"), await enter("all", "admin")
     assert SECRET in await whole.page(f"/console/conversas/{conversation}")
     for method, path in _addresses(app):
         if method != "GET":
             continue
-        answer = await visit.http.get(path.format(conversation_id=conversation))
+        answer = await visit.http.get(path.format(conversation_id=conversation, media_id=file.id))
         assert answer.status_code == (404 if "{" in path else 200), path
         for word in (SECRET, LUA, "wa-lua", str(job.id)):
             assert word not in answer.text, path

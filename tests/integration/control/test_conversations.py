@@ -1,12 +1,26 @@
 from datetime import UTC, datetime, timedelta
+from typing import cast
 
 import pytest
 
 from flags.stage import Path
 from router.control import audit, conversations, flags, messages
 from router.control.desk import Desk
+from router.domain.conversation import Conversation
 from router.domain.errors import Rejected
-from tests.integration.control.desk_scene import LUA, SOL, open_conversation, order, say, told
+from router.domain.message import Content
+from router.domain.ports import Kind
+from tests.integration.control.desk_scene import (
+    LUA,
+    SOL,
+    Numbers,
+    heard,
+    keep,
+    open_conversation,
+    order,
+    say,
+    told,
+)
 
 pytestmark = pytest.mark.postgres
 
@@ -148,3 +162,85 @@ async def test_close_ends_the_pin_and_the_room(desk: Desk) -> None:
     await flags.set_stage(desk, "whatsapp", stage="native", reason="r", by="b")
     number = await desk.store.engine.fetchval("select value from identity_aliases")
     assert (await open_conversation(desk, number=number)).path is Path.NATIVE
+
+
+async def test_read_and_unread(desk: Desk) -> None:
+    await flags.set_stage(desk, "whatsapp", stage="native", reason="go", by="cli")
+    fresh, quiet = await open_conversation(desk), await open_conversation(desk)
+    await say(desk, fresh, "oi", external_id="wamid.1")
+    await say(desk, fresh, "👍", external_id="wamid.2", content=Content("reaction", "👍"))
+    await heard(desk, fresh, datetime.now(UTC) + timedelta(seconds=30))  # the provider's clock is ahead
+
+    async def unread(asked: bool) -> list[str]:
+        items, _ = await conversations.listing(desk, tenant=SOL, unread=asked)
+        assert all(one["unread"] is asked for one in items)
+        return [one["id"] for one in items]
+
+    async def jobs() -> list[tuple[str, object]]:
+        found = await desk.store.engine.fetch("select kind, message_id from jobs order by seq")
+        return [(one["kind"], one["message_id"]) for one in found]
+
+    assert (await unread(True), await unread(False)) == ([str(fresh.id)], [str(quiet.id)])
+    for _ in range(2):  # the second time there is nothing new to tell
+        await conversations.read(desk, fresh.id, tenant=SOL)
+    await conversations.read(desk, quiet.id, typing=True, tenant=SOL)
+    assert await unread(True) == []
+    told = await jobs()
+    said = (await conversations.messages(desk, fresh.id))[0][0]["id"]
+    assert [(kind, str(message)) for kind, message in told] == [("mark", said)]
+    await conversations.read(desk, fresh.id, typing=True, tenant=SOL)
+    assert len(await jobs()) == 2
+    await refused(conversations.read(desk, fresh.id, tenant=LUA), "unknown_conversation")
+
+
+async def test_on_rocketchat_nobody_is_told_of_the_reading(desk: Desk) -> None:
+    conversation = await open_conversation(desk)
+    await say(desk, conversation, "oi", external_id="wamid.1")
+    await heard(desk, conversation, datetime.now(UTC))
+    await conversations.read(desk, conversation.id, typing=True, tenant=SOL)
+    assert (await conversations.one(desk, conversation.id))["unread"] is False
+    assert await desk.store.engine.fetchval("select count(*) from jobs") == 0
+
+
+async def test_the_window(desk: Desk) -> None:
+    conversation = await open_conversation(desk)
+    assert (await conversations.one(desk, conversation.id))["window_open"] is None
+    cast("dict[str, Kind]", desk.kinds)["whatsapp"] = Numbers("whatsapp", window_hours=24)
+    now = datetime.now(UTC)
+    for hours, is_open in ((None, False), (25, False), (23, True)):
+        await heard(desk, conversation, None if hours is None else now - timedelta(hours=hours))
+        items, _ = await conversations.listing(desk, tenant=SOL)
+        for one in (items[0], await conversations.one(desk, conversation.id)):
+            assert one["window_open"] is is_open
+            assert (one["window_until"] is None) == (hours is None)
+    # What the contact wrote in a conversation that has ended opens the window for the next one, too.
+    await conversations.close(desk, conversation.id, by="agent")
+    following = await open_conversation(desk, number=await _number(desk, conversation))
+    assert following.identity_id == conversation.identity_id
+    assert (await conversations.one(desk, following.id))["window_open"] is True
+
+
+async def _number(desk: Desk, conversation: Conversation) -> str:
+    aliases = await desk.store.transact(lambda tx: tx.aliases(conversation.identity_id))
+    return aliases[0].value
+
+
+async def test_a_message_shows_its_files_and_of_its_data_only_what_is_meant_to_be(desk: Desk) -> None:
+    conversation = await open_conversation(desk)
+    secret = {"from": "5511999990000", "context": {"id": "wamid.0"}}
+    picture = await say(
+        desk, conversation, "", content=Content("image", "olhe", {**secret, "image": {"id": "1"}})
+    )
+    file = await keep(desk, picture, b"\x89PNG1", name="a.png")
+    place = {"location": {"latitude": 1, "longitude": 2}}
+    await say(desk, conversation, "", content=Content("location", None, {**secret, **place}))
+    first, second = (await conversations.messages(desk, conversation.id))[0]
+    assert first["media"] == [
+        {
+            "id": str(file.id), "state": "stored", "mime": "image/png", "name": "a.png", "size": 5, "error_code": None,
+            "url": f"/v1/media/{file.id}/content",
+        }
+    ]  # fmt: skip
+    assert (first["data"], second["data"], second["media"]) == ({}, place, [])
+    assert (first["about"], second["about"]) == ("wamid.0", "wamid.0")
+    assert "55119" not in str((first, second))

@@ -6,12 +6,14 @@ from typing import Any
 import pytest
 
 from router.control import conversations, flags, messages
+from router.control.contents import TEXT_LENGTH
 from router.control.desk import Desk
 from router.domain.errors import Rejected
 from tests.integration.control.desk_scene import LUA, SOL, open_conversation, order, told
 
 pytestmark = pytest.mark.postgres
 KEY = str(uuid.uuid4())
+HERE = {"latitude": -23.5, "longitude": -46.6}
 
 
 async def count(desk: Desk, table: str) -> int:
@@ -77,16 +79,19 @@ async def test_refuses_what_it_cannot_send(desk: Desk) -> None:
     assert await refused(desk, channel="wa-sol", to="abc", text="a") == ("invalid_recipient", 422)
     both = {**someone, "user_id": str(uuid.uuid4())}
     assert await refused(desk, channel="wa-sol", **both) == ("invalid_recipient", 422)
-    assert await refused(desk, channel="wa-sol", to="1", text="a" * 4097) == ("too_long", 422)
+    assert await refused(desk, channel="wa-sol", to="1", text="a" * (TEXT_LENGTH + 1)) == ("too_long", 422)
     assert await refused(desk, channel="wa-sol", to="1", text=" ") == ("empty", 422)
     assert await refused(desk, channel="wa-sol", to="1", text=["a"]) == ("empty", 422)
-    assert await refused(desk, channel="wa-sol", to="1", template={"name": "x"}) == ("unsupported", 422)
+    assert await refused(desk, channel="sms-sol", to="1", location=HERE) == ("unsupported", 422)
     assert await refused(desk, channel="wa-sol", metadata=[], **someone) == ("invalid_field", 422)
     assert await refused(desk, channel="wa-sol", metadata={"a": "b" * 4096}, **someone) == (
         "invalid_field",
         422,
     )
     assert await refused(desk, channel="wa-sol", txet="x", **someone) == ("unknown_field", 422)
+    for ours in ("chunks", "chunk_of", "chunk"):
+        answer = await refused(desk, channel="wa-sol", metadata={ours: 1}, **someone)
+        assert answer == ("invalid_field", 422)
     unknown = str(uuid.uuid4())
     assert await refused(desk, conversation_id=unknown, text="a") == ("unknown_conversation", 404)
     assert await refused(desk, channel="wa-sol", conversation_id=unknown, text="a") == (

@@ -122,6 +122,21 @@ async def test_too_large_by_its_length_or_by_its_bytes(scene: Scene) -> None:
     assert announced.status_code == 413
 
 
+async def test_only_the_upload_takes_more(scene: Scene) -> None:
+    scene.app.state.desk.media_limit_bytes = 1024 * 1024
+    headers, large = scene.key("flags:read"), b"x" * 300_000  # a scope that lets nothing of it in
+    for path, status in (
+        ("/v1/media", 403),
+        ("/v1/media/", 413),
+        ("/v1/messages", 413),
+        ("/v1/media/x", 413),
+    ):
+        answer = await scene.client.post(path, headers=headers, content=large)
+        assert answer.status_code == status, path
+    larger = await scene.client.post("/v1/media", headers=headers, content=b"x" * 1_200_000)
+    assert (larger.status_code, larger.json()["code"]) == (413, "too_large")
+
+
 async def test_no_answer_is_cached_or_sniffed(scene: Scene) -> None:
     answer = await scene.client.get("/health/live")
     assert answer.headers["cache-control"] == "no-store"

@@ -153,7 +153,7 @@ def test_a_table_is_aligned() -> None:
 def test_a_provider_nobody_knows_is_named(figueira: Figueira, tmp_path: pathlib.Path) -> None:
     config = tmp_path / "figueira.toml"
     channel = '[channels.wa]\nkind = "whatsapp"\ntenant = "sol"\n[channels.wa.native]\nprovider = "{}"\n'
-    config.write_text(channel.format("360dialog"))
+    config.write_text(channel.format("twilio"))
     code, out, err = figueira("flags", "list", "--config", str(config))
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "channels.wa.native.provider" in err

@@ -44,6 +44,18 @@ def _states(checks: Any) -> dict[str, str]:
         (Flag("whatsapp", Stage.NATIVE, base=Stage.NATIVE), FULL, None, "ok"),
         (Flag("whatsapp", Stage.NATIVE, base=Stage.NATIVE), {**FULL, "access_token": ""}, None, "fail"),
         (
+            Flag("whatsapp", Stage.NATIVE, base=Stage.NATIVE),
+            {"provider": "360dialog", "api_key": "k", "webhook_token": "t"},
+            None,
+            "ok",
+        ),
+        (
+            Flag("whatsapp", Stage.NATIVE, base=Stage.NATIVE),
+            {"provider": "360dialog", "api_key": "k"},
+            None,
+            "fail",
+        ),
+        (
             Flag("whatsapp", Stage.NATIVE, base=Stage.NATIVE, override={"stage": "rocketchat"}),
             FULL,
             None,

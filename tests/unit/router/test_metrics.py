@@ -17,6 +17,8 @@ figueira_delivery_attempts_total{kind,path,status} figueira_forwards_total{kind,
 figueira_stray_sends_total{kind} figueira_lane_depth{lane} figueira_lane_age_seconds{lane}
 figueira_dead_letters{kind} figueira_unplaced_events figueira_pins{kind,path} figueira_stage{channel,stage}
 figueira_flag_age_seconds figueira_flag_revision{kind} figueira_rocketchat_up figueira_identity_unlinked_total{kind}
+figueira_callback_drift{channel} figueira_channel_ill{channel} figueira_media_total{kind,direction,state}
+figueira_opt_outs_total{kind,wish} figueira_billable_total{kind,category} figueira_swept_total{outcome}
 """
 
 

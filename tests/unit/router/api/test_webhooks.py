@@ -13,9 +13,9 @@ from router.api.webhooks import Accept, Front, forwarded
 from router.domain.channel import EVERY_TENANT, RESERVED, Channel
 from router.domain.errors import Unavailable
 from router.domain.job import Event
-from router.domain.message import Alias
+from router.domain.message import Alias, Content
 from router.domain.policy import Policy
-from router.domain.ports import Parsed, Store
+from router.domain.ports import Parsed, Rules, Store
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 SECRET = b"app-secret"
@@ -61,6 +61,12 @@ class Ports:
 
 class Meta:
     name = "whatsapp"
+
+    def rules(self, channel: Channel) -> Rules:
+        return Rules()
+
+    def check(self, channel: Channel, content: Content) -> None:
+        """Everything may be sent."""
 
     def handshake(self, channel: Channel, query: Mapping[str, str]) -> str | None:
         good = query.get("hub.verify_token") == channel.native.get("verify_token", object())

@@ -1,0 +1,231 @@
+"""PUT /v1/users: contact, mapping and Rocket.Chat's user, over a real database."""
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from router.control import audit
+from router.control.desk import Desk
+from router.domain.ports import Finding, Refusal
+from tests.integration.api.conftest import Key
+from tests.integration.control.desk_scene import LUA, SOL, open_conversation
+
+pytestmark = pytest.mark.postgres
+
+NUMBER = "5531996880001"
+ANA = {"name": "Ana", "phone": "+55 (31) 99688-0001", "email": "Ana@example.org"}
+
+
+@dataclass
+class Admin:
+    """Rocket.Chat's users by e-mail."""
+
+    refusal: Refusal | None = None
+    users: dict[str, str] = field(default_factory=dict)
+    asked: list[tuple[str, str, str]] = field(default_factory=list)
+
+    async def check(self, webhook_url: str | None) -> list[Finding]:
+        raise NotImplementedError
+
+    async def setup(self, webhook_url: str, *, dry_run: bool) -> list[Finding]:
+        raise NotImplementedError
+
+    async def create_user(self, *, name: str, email: str, username: str) -> str | Refusal:
+        self.asked.append((name, email, username))
+        return self.refusal or self.users.setdefault(email.lower(), f"rc-{len(self.users)}")
+
+
+@pytest.fixture
+def admin(app: FastAPI, desk: Desk) -> Admin:
+    made = Admin()
+    app.state.desk = replace(desk, admin=made)
+    return made
+
+
+async def put(client: httpx.AsyncClient, headers: dict[str, str], user: UUID, **body: Any) -> Any:
+    answer = await client.put(f"/v1/users/{user}", headers=headers, json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def rows(desk: Desk, sql: str, *values: Any) -> list[dict[str, Any]]:
+    return [dict(row) for row in await desk.store.engine.fetch(sql, *values)]
+
+
+async def test_a_user_is_told_twice(client: httpx.AsyncClient, desk: Desk, key: Key, admin: Admin) -> None:
+    headers, user = await key(SOL, "users:write", "contacts:read"), uuid4()
+    first = await put(client, headers, user, **ANA)
+    assert first["id_user"] == str(user)
+    assert first["rocketchat"] == {"state": "mapped", "rc_user_id": "rc-0"}
+    assert await put(client, headers, user, **ANA) == first
+    assert admin.asked == [("Ana", "Ana@example.org", "ana")]
+    contact = (await client.get(f"/v1/contacts/{first['contact_id']}", headers=headers)).json()
+    assert (contact["name"], contact["user_id"], contact["tenant"]) == ("Ana", str(user), SOL)
+    assert [(one["kind"], one["addresses"]) for one in contact["identities"]] == [
+        ("whatsapp", [{"kind": "wa_id", "value": NUMBER}]),
+        ("email", [{"kind": "email", "value": "Ana@example.org"}]),
+    ]
+    assert await rows(desk, "select id_user from tb_users") == [{"id_user": user}]
+    mapped = await rows(desk, "select rc_user_id, id_user, ds_canal from tb_rocketchat_user_mapping")
+    assert mapped == [{"rc_user_id": "rc-0", "id_user": user, "ds_canal": "api"}]
+
+
+async def test_it_is_audited_without_what_was_said(
+    client: httpx.AsyncClient, desk: Desk, key: Key, admin: Admin
+) -> None:
+    user = uuid4()
+    await put(client, await key(SOL, "users:write"), user, **ANA)
+    told = [one for one in await audit.listing(desk) if one["subject"] == str(user)]
+    assert [(one["act"], one["tenant"]) for one in told] == [("user.map", SOL), ("user.put", SOL)]
+    assert told[1]["detail"]["given"] == ["email", "name", "phone"]
+    assert not any(word in repr(told) for word in ("example.org", NUMBER, "Ana"))
+    assert await audit.verify(desk) is None
+
+
+async def test_what_came_at_the_same_time_is_one_contact(
+    client: httpx.AsyncClient, desk: Desk, key: Key, admin: Admin
+) -> None:
+    headers, user = await key(SOL, "users:write"), uuid4()
+    answers = await asyncio.gather(*(put(client, headers, user, name="Ana") for _ in range(5)))
+    assert len({one["contact_id"] for one in answers}) == 1
+    assert await desk.store.engine.fetchval("select count(*) from contacts") == 1
+
+
+async def test_a_row_of_the_clinics_stays_as_it_is(
+    client: httpx.AsyncClient, dsn: str, key: Key, admin: Admin
+) -> None:
+    import asyncpg
+
+    user = uuid4()
+    owner = await asyncpg.connect(dsn)
+    try:
+        await owner.execute(
+            "insert into tb_users (id_user, nm_completo, ds_origem, st_tipo_usuario) values ($1, 'Ana Maria', 'site', 'paciente')",
+            user,
+        )  # fmt: skip
+        await put(client, await key(SOL, "users:write"), user, name="Outra")
+        row = await owner.fetchrow("select nm_completo, ds_origem from tb_users where id_user = $1", user)
+        assert row is not None
+        assert tuple(row) == ("Ana Maria", "site")
+        made = uuid4()
+        await put(client, await key(SOL, "users:write"), made)
+        row = await owner.fetchrow("select nm_completo, ds_origem from tb_users where id_user = $1", made)
+        assert row is not None
+        assert tuple(row) == ("Sem nome", "api")
+    finally:
+        await owner.close()
+
+
+async def test_more_is_learned_each_time(
+    client: httpx.AsyncClient, desk: Desk, key: Key, admin: Admin
+) -> None:
+    headers, user = await key(SOL, "users:write", "contacts:read", "messages:write"), uuid4()
+    bare = await put(client, headers, user)
+    assert bare["rocketchat"] == {
+        "state": "refused",
+        "code": "no_email",
+        "detail": "a user of Rocket.Chat needs an e-mail: send one",
+    }
+    for more in ({"phone": NUMBER}, {"email": "ana@example.org"}, {"name": "Ana"}, {"phone": "553188880001"}):
+        assert (await put(client, headers, user, **more))["contact_id"] == bare["contact_id"]
+    contact = (await client.get(f"/v1/contacts/{bare['contact_id']}", headers=headers)).json()
+    assert contact["name"] == "Ana"
+    assert [one["kind"] for one in contact["identities"]] == ["whatsapp", "email", "whatsapp"]
+
+
+async def test_somebody_who_wrote_first(
+    client: httpx.AsyncClient, desk: Desk, key: Key, admin: Admin
+) -> None:
+    headers = await key(SOL, "users:write", "contacts:read")
+    conversation = await open_conversation(desk, "wa-sol", number=NUMBER)
+    theirs = (await client.get(f"/v1/contacts/{conversation.contact_id}", headers=headers)).json()["user_id"]
+    told = await put(client, headers, UUID(theirs), phone=NUMBER)
+    assert told["contact_id"] == str(conversation.contact_id)
+    taken = await client.put(f"/v1/users/{uuid4()}", headers=headers, json={"phone": NUMBER})
+    assert (taken.status_code, taken.json()["code"]) == (409, "identity_taken")
+    assert theirs in taken.json()["detail"]
+    assert await desk.store.engine.fetchval("select count(*) from contacts") == 1
+
+
+async def test_two_people_are_not_made_one(
+    client: httpx.AsyncClient, desk: Desk, key: Key, admin: Admin
+) -> None:
+    headers, one, other = await key(SOL, "users:write"), uuid4(), uuid4()
+    await put(client, headers, one, phone=NUMBER)
+    await put(client, headers, other, email="ana@example.org")
+    for user in (one, other, uuid4()):
+        body = {"phone": NUMBER, "email": "ANA@example.org"}
+        answer = await client.put(f"/v1/users/{user}", headers=headers, json=body)
+        assert (answer.status_code, answer.json()["code"]) == (409, "identity_taken")
+
+
+async def test_tenants_do_not_meet(client: httpx.AsyncClient, key: Key, admin: Admin) -> None:
+    user = uuid4()
+    sol = await put(client, await key(SOL, "users:write"), user, **ANA)
+    lua = await put(client, await key(LUA, "users:write"), user, **ANA)
+    assert sol["contact_id"] != lua["contact_id"]
+    everybody = await key(None, "users:write")
+    assert (await put(client, everybody, user, tenant=SOL))["contact_id"] == sol["contact_id"]
+    seen = await client.get(f"/v1/contacts/{lua['contact_id']}", headers=await key(SOL, "contacts:read"))
+    assert seen.status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"phone": "a pedido"}, "invalid_phone"),
+        ({"phone": "BR.123"}, "invalid_phone"),
+        ({"email": "ana"}, "invalid_email"),
+        ({"email": "ana@@example.org"}, "invalid_email"),
+        ({"email": "ana maria@example.org"}, "invalid_email"),
+    ],
+)
+async def test_malformed(
+    client: httpx.AsyncClient, desk: Desk, key: Key, admin: Admin, body: dict[str, str], code: str
+) -> None:
+    answer = await client.put(f"/v1/users/{uuid4()}", headers=await key(SOL, "users:write"), json=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, code)
+    assert await desk.store.engine.fetchval("select count(*) from contacts") == 0
+    assert admin.asked == []
+
+
+async def test_a_refusal_of_rocketchat_is_no_failure_of_ours(
+    client: httpx.AsyncClient, desk: Desk, key: Key, admin: Admin
+) -> None:
+    admin.refusal = Refusal("two_factor", "make a token")
+    headers, user = await key(SOL, "users:write"), uuid4()
+    told = await put(client, headers, user, **ANA)
+    assert told["rocketchat"] == {"state": "refused", "code": "two_factor", "detail": "make a token"}
+    admin.refusal = None
+    assert (await put(client, headers, user, **ANA))["rocketchat"]["state"] == "mapped"
+
+
+async def test_without_a_rocketchat(client: httpx.AsyncClient, key: Key) -> None:
+    told = await put(client, await key(SOL, "users:write"), uuid4(), **ANA)
+    assert told["rocketchat"] == {"state": "not_configured"}
+
+
+async def test_a_user_of_rocketchat_stays_whose_it_is(
+    client: httpx.AsyncClient, desk: Desk, key: Key, admin: Admin
+) -> None:
+    one, other = uuid4(), uuid4()
+    await put(client, await key(SOL, "users:write"), one, **ANA)
+    told = await put(client, await key(LUA, "users:write"), other, email="ana@example.org")
+    assert (told["rocketchat"]["state"], told["rocketchat"]["code"]) == ("refused", "identity_taken")
+    mapped = await rows(desk, "select rc_user_id, id_user from tb_rocketchat_user_mapping")
+    assert mapped == [{"rc_user_id": "rc-0", "id_user": one}]
+
+
+async def test_a_phone_needs_a_channel(client: httpx.AsyncClient, app: FastAPI, desk: Desk, key: Key) -> None:
+    app.state.desk = replace(
+        desk, channels={slug: one for slug, one in desk.channels.items() if one.kind == "sms"}
+    )
+    answer = await client.put(
+        f"/v1/users/{uuid4()}", headers=await key(SOL, "users:write"), json={"phone": NUMBER}
+    )
+    assert (answer.status_code, answer.json()["code"]) == (422, "unknown_channel")
