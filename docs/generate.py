@@ -20,7 +20,7 @@ from router.cli.parser import Parser
 from router.control.desk import Desk
 from router.domain.channel import Channel
 from router.domain.policy import Policy
-from router.settings import Keys, RocketChatSettings, Settings
+from router.settings import Keys, MediaSettings, RocketChatSettings, S3Settings, Settings
 from router.settings.keys import PREFIX
 from router.settings.reader import _CHANNEL_KEYS, TOP
 
@@ -112,6 +112,10 @@ def settings() -> Iterator[str]:
     told = _docstrings(Policy)
     policy = ((f"`{key}`", value, told.get(key, "")) for key, value in _defaults(Policy).items())
     yield from _table(("key", "default", ""), policy)
+    media = _defaults(MediaSettings)
+    yield from _section("[media]", "media", list(media), media)
+    bucket = _defaults(S3Settings)
+    yield from _section("[media.s3]", "media.s3", list(bucket), bucket)
 
 
 def _section(title: str, prefix: str, keys: Iterable[str], known: Mapping[str, str]) -> Iterator[str]:
