@@ -4,6 +4,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
+PRISM := tests/contract/prism
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
@@ -26,8 +27,16 @@ setup: .venv/.stamp ## make .venv with everything in it (quick when nothing chan
 run: setup ## run it all on this machine: router, embedded PostgreSQL, sandbox, sample traffic, console
 	@$(BIN)/python -m deploy.sandbox.demo
 
-test: lint unit ## lint, then every test: unit first, then the rest
+test: lint unit $(PRISM)/node_modules/.stamp ## lint, then every test: unit first, then the rest
 	$(PYTEST) tests --ignore=tests/unit
+
+# Prism judges the requests we make. Without it those tests are skipped, but where every server is required.
+$(PRISM)/node_modules/.stamp: $(PRISM)/package.json $(PRISM)/package-lock.json
+	@if command -v npm >/dev/null && npm ci --prefix $(PRISM) --ignore-scripts --no-audit --no-fund --loglevel=error; \
+	then touch $@; \
+	elif [ "$$FIGUEIRA_TEST_SERVERS" = require ]; \
+	then echo "Prism could not be installed: it needs npm and Node.js 18.20 or newer" >&2; exit 1; \
+	else echo "NOT TESTED: the contract tests with Prism, which needs npm and Node.js 18.20 or newer" >&2; fi
 
 unit: setup ## the unit tests (under 30 s)
 	$(PYTEST) tests/unit

@@ -116,7 +116,7 @@ async def test_an_agent_answers_moves_and_closes(program: str, scene: Scene) -> 
         await page.click("#mover button")
         await page.until("document.querySelector('[data-pin]')?.textContent === 'Rocket.Chat'")
         assert "pedido da paciente" in await page.text(".decisions")
-        await page.click("summary")
+        await page.click("aside summary")
         await page.click("#encerrar button")
         await page.until("document.querySelector('.head .state.closed')")
         assert page.complaints == []
