@@ -20,6 +20,7 @@ from router.cli.parser import Parser
 from router.control.desk import Desk
 from router.domain.channel import Channel
 from router.domain.policy import Policy
+from router.domain.ports import Rules
 from router.settings import Keys, MediaSettings, RocketChatSettings, S3Settings, Settings
 from router.settings.keys import PREFIX
 from router.settings.reader import _CHANNEL_KEYS, TOP
@@ -35,7 +36,13 @@ TOLD: Final[Mapping[str, Mapping[str, str]]] = tomllib.loads(
 
 def pages() -> dict[str, str]:
     """File name → text."""
-    made = {"commands": commands(), "settings": settings(), "metrics": measures(), "http": routes()}
+    made = {
+        "commands": commands(),
+        "settings": settings(),
+        "metrics": measures(),
+        "http": routes(),
+        "channels": channels(),
+    }
     return {f"{name}.md": _HEAD + "\n".join(lines).rstrip() + "\n" for name, lines in made.items()}
 
 
@@ -145,6 +152,58 @@ def _docstrings(kind: type[Any]) -> dict[str, str]:
         elif name and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             told[name] = str(node.value.value)
     return told
+
+
+# channels ----------------------------------------------------------------------------------------------------
+
+
+def channels() -> Iterator[str]:
+    """What each kind of the register can do natively."""
+    yield from ("# Channels", "", "What each kind can do on the path `native`, as its adapter says it.", "")
+    yield from ("What is missing, and what Rocket.Chat's path does: [parity](../parity.md).", "")
+    for name, one in KINDS.items():
+        able, rules = one.capabilities, one.kind().rules(Channel(name, name, ""))
+        yield from (f"## `{name}`", "")
+        yield from _table(("", ""), ((told, text) for told, text in _abilities(able, rules) if text))
+        yield from ("Settings in `[channels.SLUG.native]`, by provider; the first is the default:", "")
+        yield from _table(
+            ("provider", "required"),
+            ((f"`{provider}`", _listed(keys)) for provider, keys in able["required"].items()),
+        )
+        needed = {key for keys in able["required"].values() for both in keys for key in both.split(" | ")}
+        yield from (f"Optional: {_listed(key for key in able['settings'] if key not in needed)}.", "")
+
+
+def _abilities(able: Mapping[str, Any], rules: Rules) -> Iterator[tuple[str, str]]:
+    yield "receives", _listed(able["receives"])
+    yield "sends", _listed(able["sends"])
+    yield "statuses", _listed(able["statuses"])
+    yield "addresses", _listed(able["addresses"])
+    yield "echoes of the phone app", _yes(able["echoes"])
+    yield "read marks, typing with them", _yes(able["marks"])
+    yield "batches divided", _yes(able["divides"])
+    yield "a repeated send is harmless", _yes(able["idempotent"])
+    yield "signature", f"`{able['signature']}`"
+    yield "longest text", f"{rules.text_limit} characters; longer ones go out in several messages"
+    if rules.window_hours is not None:
+        outside = _listed(sorted(rules.outside_window))
+        yield "window", f"{rules.window_hours} hours after the contact last wrote; outside it: {outside}"
+    if rules.per_second is not None:
+        yield "pace of a number", f"{rules.per_second:g} messages a second"
+    if rules.pair_seconds is not None:
+        yield "pace of one recipient", f"one every {rules.pair_seconds:g} s, {rules.pair_burst} at once"
+    if rules.media_days is not None:
+        yield "received files can be fetched for", f"{rules.media_days:g} days"
+    if rules.upload_days is not None:
+        yield "an upload is used again for", f"{rules.upload_days:g} days"
+
+
+def _listed(words: Iterable[str]) -> str:
+    return ", ".join(" | ".join(f"`{part}`" for part in one.split(" | ")) for one in words)
+
+
+def _yes(able: bool) -> str:
+    return "yes" if able else "no"
 
 
 # metrics -----------------------------------------------------------------------------------------------------

@@ -20,7 +20,8 @@ Rocket.Chat
                                                      settings/{id}, livechat/integrations.settings,
                                                      omnichannel/integrations, integrations.list|create, rooms.info,
                                                      livechat/rooms, livechat/messages.history/{rid},
-                                                     livechat/room.closeByUser, chat.sendMessage|syncMessages|react,
+                                                     livechat/room.closeByUser,
+                                                     chat.sendMessage|syncMessages|react|getMessage,
                                                      rooms.media/{rid}, rooms.mediaConfirm/{rid}/{fileId}
     GET    /rocketchat/file-upload/{id}/{name}       a user's headers, or ?token= from a webhook's fileUpload
 Control

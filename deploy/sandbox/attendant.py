@@ -14,6 +14,7 @@ from typing import Any
 
 import aiohttp
 
+from deploy.sandbox import keepsakes
 from deploy.sandbox.replies import reply
 
 EVERY_SECONDS = 1.0
@@ -22,10 +23,28 @@ THINKING = timedelta(seconds=0.5)
 LENGTH = timedelta(seconds=25)
 SILENCE = timedelta(seconds=5)
 """A talk this long, whose last word was the clinic's and this long ago, is over."""
+OTHER_EVERY = 4
+"""One of so many answers over HTTP is a file, a template or buttons; one of so many rooms gets a file."""
 KEPT_ROWS = 20_000
 """Rows of the sandbox's record; more are forgotten, so that a demo may run for days."""
 
 Item = dict[str, Any]
+
+TEMPLATE: Item = {
+    "name": "lembrete_consulta",
+    "language": {"code": "pt_BR"},
+    "components": [{"type": "body", "parameters": [{"type": "text", "text": "quinta-feira, 14h30"}]}],
+}
+BUTTONS: Item = {
+    "type": "button",
+    "body": {"text": "Posso confirmar sua consulta de quinta às 14h30?"},
+    "action": {
+        "buttons": [
+            {"type": "reply", "reply": {"id": "confirmo", "title": "Confirmo"}},
+            {"type": "reply", "reply": {"id": "quero-remarcar", "title": "Quero remarcar"}},
+        ]
+    },
+}
 
 
 @dataclass
@@ -35,6 +54,7 @@ class Room:
     opened_at: datetime
     last_at: datetime
     answered: bool = False
+    gets_file: bool = False
 
 
 class Attendant:
@@ -42,7 +62,7 @@ class Attendant:
 
     Args:
         session: with the API key as its default Authorization header.
-        api: base URL of the router. Needs conversations:read and conversations:write.
+        api: base URL of the router. Needs conversations:read, conversations:write and, for files, messages:write.
         control: base URL of the sandbox.
         channel: the slug.
     """
@@ -55,6 +75,9 @@ class Attendant:
         self._rooms: dict[str, Room] = {}
         self._seen = 0
         self._forgotten = 0
+        self._met = 0
+        self._answers = 0
+        self._leaflet: str | None = None
 
     async def work(self) -> None:
         """Until cancelled. A router or sandbox that does not answer is asked again."""
@@ -81,16 +104,44 @@ class Attendant:
             opened_at, last_at = map(datetime.fromisoformat, (one["opened_at"], one["last_at"]))
             url = f"{self._api}/v1/conversations/{one['id']}"
             if one["last_direction"] == "inbound" and now - last_at >= THINKING:
-                words = reply(one["last_text"] or "", int(last_at.timestamp()))
+                await self._post(f"{url}/read", {"typing": True})
+                self._answers += 1
+                answer = await self._answer(self._answers, one["last_text"] or "", int(last_at.timestamp()))
                 # One answer to one message, also when this post is repeated after a lost answer.
-                await self._post(f"{url}/messages", {"text": words}, {"Idempotency-Key": one["last_at"]})
+                await self._post(f"{url}/messages", answer, {"Idempotency-Key": one["last_at"]})
             elif one["last_direction"] == "outbound" and _over(opened_at, last_at, now):
                 await self._post(f"{url}/close")
+
+    async def _answer(self, number: int, text: str, turn: int) -> Item:
+        """Words; now and then the leaflet, the reminder (a template), buttons."""
+        kind = number // OTHER_EVERY % 3 if number % OTHER_EVERY == 2 else None
+        if kind == 0 and (leaflet := await self._upload()):
+            return {
+                "media": {"media_id": leaflet, "caption": "Aqui está o preparo. Qualquer dúvida me chama!"}
+            }
+        if kind == 1:
+            return {"template": TEMPLATE}
+        return {"interactive": BUTTONS} if kind == 2 else {"text": reply(text, turn)}
+
+    async def _upload(self) -> str | None:
+        """The leaflet's media id, uploaded once; None for a key that may not."""
+        if self._leaflet is None:
+            url = f"{self._api}/v1/media?filename=preparo.pdf"
+            headers = {"Content-Type": "application/pdf"}
+            async with self._session.post(url, data=_leaflet(), headers=headers) as answer:
+                if answer.ok:
+                    self._leaflet = str((await answer.json())["id"])
+        return self._leaflet
 
     async def _in_rocketchat(self) -> None:
         await self._learn()
         now = datetime.now(UTC)
         for rid, room in list(self._rooms.items()):
+            if room.answered and room.gets_file:
+                room.gets_file = False
+                file = keepsakes.told(_leaflet(), "application/pdf", name="preparo.pdf")
+                body = {"rid": rid, "text": "Segue o preparo para a sua sessão", "file": file}
+                await self._post(f"{self._control}/control/agent", body)
             if room.answered and _over(room.opened_at, room.last_at, now):
                 await self._post(f"{self._control}/control/close", {"rid": rid})
 
@@ -101,7 +152,10 @@ class Attendant:
             if item["by"] == "close":
                 self._rooms.pop(item["rid"], None)
                 continue
-            room = self._rooms.setdefault(item["rid"], Room(at, at))
+            if item["rid"] not in self._rooms:
+                self._met += 1
+                self._rooms[item["rid"]] = Room(at, at, gets_file=self._met % OTHER_EVERY == 1)
+            room = self._rooms[item["rid"]]
             room.last_at, room.answered = at, item["by"] != "visitor"
         self._seen = told["last_seq"]
         if self._seen - self._forgotten > KEPT_ROWS:
@@ -131,6 +185,12 @@ class Attendant:
         """A refusal (closed meanwhile, answered already) needs nothing done."""
         async with self._session.post(url, json=body or {}, headers=headers):
             return
+
+
+def _leaflet() -> bytes:
+    return keepsakes.pdf(
+        "Clínica Sol", "Preparo para a sua sessão", "Venha sem maquiagem e traga seus exames."
+    )
 
 
 def _over(opened_at: datetime, last_at: datetime, now: datetime) -> bool:

@@ -132,6 +132,9 @@ verify_token = "{words["verify_token"]}"
 
 [channels.{CHANNEL}.rocketchat]
 webhook_url = "{sandbox}/rocketchat/api/apps/public/wa-app/webhook"
+
+[media]
+allow_hosts = ["{sandbox.removeprefix("http://")}"]
 """
     _write(place.config, text)
 
@@ -210,7 +213,7 @@ async def admit(processes: Processes, place: Place, session: aiohttp.ClientSessi
         async with session.get(f"{place.api}/v1/flags", headers=bearer) as answer:
             if answer.status == 200:
                 return known
-    scopes = "conversations:read,conversations:write,flags:read,operations:read"
+    scopes = "conversations:read,conversations:write,messages:write,flags:read,operations:read"
     (code, user), (failed, key) = await asyncio.gather(
         _create_user(processes, "demo@clinica-sol.example"),
         processes.figueira("keys", "create", "demo", "--tenant", "all", "--scopes", scopes),

@@ -25,6 +25,7 @@ FAULTS = frozenset(
         "reset_before",  # do nothing, abort the connection
         "reset_after",  # act, abort the connection
         "slow",  # act, answer after `seconds`
+        "late",  # wait `seconds`, then act and answer
         "half_answer",  # act, send half of the answer, abort
         "status_after",  # act, answer `status` all the same
         "garbage",  # act, answer 200 with something that is no JSON
@@ -35,7 +36,7 @@ FAULTS = frozenset(
     }
 )
 _IDLE = frozenset({"status", "error_code", "timeout_before", "reset_before", "down"})
-_ANSWERED = frozenset({"status", "error_code", "failed_status", "slow", "wrong_bytes"})
+_ANSWERED = frozenset({"status", "error_code", "failed_status", "slow", "late", "wrong_bytes"})
 _CHUNK = bytes(65536)
 _DROPPED = "rocketchat.webhook"
 _COUNTS = frozenset({"hits", "asked"})
@@ -154,6 +155,9 @@ async def respond(
         return await act()
     if rule.fault in {"status", "error_code"}:
         return refuse(rule)
+    if rule.fault == "late":
+        await asyncio.sleep(rule.seconds)
+        return await act()
     answer = await act() if acts(rule) else web.Response()
     if rule.fault in _REWRITES:
         return _REWRITES[rule.fault](rule, answer)

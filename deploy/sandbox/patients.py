@@ -6,9 +6,13 @@
 import argparse
 import asyncio
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import aiohttp
+
+from deploy.sandbox import keepsakes
 
 # 55 11 9 0000 00NN: numbers that are given to nobody.
 PEOPLE = tuple(
@@ -71,6 +75,50 @@ FOLLOW_UPS = (
 )
 
 
+MORE_THAN_WORDS = 0.3
+"""The share of follow-ups that are a file, a place or a pressed button."""
+
+
+def photo(chance: random.Random) -> dict[str, Any]:
+    caption = chance.choice(("Olha como está hoje", "É essa mancha aqui", "Ficou assim depois do peeling"))
+    file = keepsakes.told(keepsakes.photo(chance), "image/png", caption=caption)
+    return {"message": {"type": "image"}, "media": file}
+
+
+def voice(chance: random.Random) -> dict[str, Any]:
+    file = keepsakes.told(keepsakes.voice(chance.randint(2, 9)), "audio/ogg; codecs=opus", voice=True)
+    return {"message": {"type": "audio"}, "media": file}
+
+
+def document(_: random.Random) -> dict[str, Any]:
+    data = keepsakes.pdf("Laboratório Aurora", "Hemograma completo", "Sem alterações.")
+    file = keepsakes.told(data, "application/pdf", filename="exame.pdf", caption="Meu exame mais recente")
+    return {"message": {"type": "document"}, "media": file}
+
+
+def location(_: random.Random) -> dict[str, Any]:
+    place = {
+        "latitude": -23.5614,
+        "longitude": -46.6559,
+        "name": "MASP",
+        "address": "Av. Paulista, 1578 - São Paulo",
+    }
+    return {"message": {"type": "location", "location": place}}
+
+
+def button(chance: random.Random) -> dict[str, Any]:
+    title = chance.choice(("Confirmo", "Quero remarcar"))
+    pressed = {
+        "type": "button_reply",
+        "button_reply": {"id": title.lower().replace(" ", "-"), "title": title},
+    }
+    return {"message": {"type": "interactive", "interactive": pressed}}
+
+
+Making = Callable[[random.Random], dict[str, Any]]
+MORE: tuple[Making, ...] = (photo, photo, voice, document, location, button)
+
+
 @dataclass
 class Patient:
     """One person: an opening, then some follow-ups, then the next subject."""
@@ -79,12 +127,15 @@ class Patient:
     name: str
     left: int = field(default=0)
 
-    def next_text(self, chance: random.Random) -> str:
+    def next_message(self, chance: random.Random) -> dict[str, Any]:
+        """What ``/control/patient`` is told: words, or something else now and then."""
         if self.left == 0:
             self.left = chance.randint(1, 4)
-            return chance.choice(OPENINGS)
+            return {"text": chance.choice(OPENINGS)}
         self.left -= 1
-        return chance.choice(FOLLOW_UPS)
+        if chance.random() < MORE_THAN_WORDS:
+            return chance.choice(MORE)(chance)
+        return {"text": chance.choice(FOLLOW_UPS)}
 
 
 async def talk(control_url: str, phone_number_id: str, rate: float, stop: asyncio.Event) -> int:
@@ -110,8 +161,8 @@ async def talk(control_url: str, phone_number_id: str, rate: float, stop: asynci
                 "phone_number_id": phone_number_id,
                 "from": patient.wa_id,
                 "name": patient.name,
-                "text": patient.next_text(chance),
                 "wait": False,
+                **patient.next_message(chance),
             }
             sent += await _write(session, f"{control_url}/control/patient", message)
             await _pause(stop, chance.uniform(0.5, 1.5) / rate)

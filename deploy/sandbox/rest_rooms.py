@@ -20,6 +20,7 @@ class Rooms:
         self.routes: Routes = {
             ("POST", "chat.sendMessage"): self._send_message,
             ("POST", "chat.react"): self._react,
+            ("GET", "chat.getMessage"): self._message,
             ("GET", "chat.syncMessages"): self._sync,
             ("GET", "rooms.info"): lambda call: {"room": self._room(call.text("roomId")).document},
             ("GET", "livechat/rooms"): self._rooms,
@@ -66,6 +67,14 @@ class Rooms:
         mine = call.user["username"] in message.get("reactions", {}).get(name, {}).get("usernames", [])
         self._chat.react(room, message, call.user, name, on=bool(call.given.get("shouldReact", not mine)))
         return {}
+
+    def _message(self, call: Call) -> Document:
+        if not call.text("msgId"):
+            raise Failed('The "msgId" query parameter must be provided.')
+        message = self._workspace.messages.get(call.text("msgId"))
+        if message is None:
+            raise Failed("")
+        return {"message": message}
 
     def _sync(self, call: Call) -> Document:
         for name in ("roomId", "lastUpdate"):

@@ -298,9 +298,15 @@ async def _flags(core: Core, bell: Doorbell, role: str) -> None:
 
 
 async def _gauges(core: Core) -> None:
+    told: dict[str, str] = {}
     while True:
         with contextlib.suppress(Unavailable):
-            await channels.measure(core.desk)
+            ill = await channels.measure(core.desk)
+            for slug in ill.keys() - told.keys():
+                logs.event(LOG, "channel.ill", level=logging.ERROR, channel=slug, code=ill[slug])
+            for slug in told.keys() - ill.keys():
+                logs.event(LOG, "channel.well", channel=slug)
+            told = ill
         await asyncio.sleep(GAUGE_SECONDS)
 
 

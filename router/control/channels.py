@@ -116,8 +116,9 @@ def _breaker(gate: str, row: Row) -> Row:
 # gauges ----------------------------------------------------------------------------------------------------
 
 
-async def measure(desk: Desk) -> None:
-    """Set the gauges that describe the installation as a whole; called every few seconds by one process."""
+async def measure(desk: Desk) -> dict[str, str]:
+    """Set the gauges that describe the installation as a whole; called every few seconds by each process. Returns the
+    ill channels and the code each provider gave."""
 
     async def read(tx: Tx) -> tuple[list[Row], list[Row], list[Row], list[Row], int]:
         return (
@@ -139,10 +140,12 @@ async def measure(desk: Desk) -> None:
     metrics.unplaced_events.set(unplaced)
     shut = any(row["gate"] == ROCKETCHAT_GATE and row["opened_at"] is not None for row in gates)
     metrics.rocketchat_up.set(0 if shut else 1)
-    ill = {row["gate"] for row in gates if row["opened_at"] is not None}
+    open_gates = {row["gate"]: row["reason"] or "unknown" for row in gates if row["opened_at"] is not None}
+    ill = {slug: open_gates[gate] for slug in desk.channels if (gate := native_gate(slug)) in open_gates}
     for slug in desk.channels:
-        metrics.channel_ill.labels(slug).set(1 if native_gate(slug) in ill else 0)
+        metrics.channel_ill.labels(slug).set(1 if slug in ill else 0)
     await _measure_stages(desk)
+    return ill
 
 
 def _measure_lanes(lanes: list[Row]) -> None:

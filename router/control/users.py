@@ -37,6 +37,14 @@ class Told:
     email: str | None = None
 
 
+class _WroteFirst(Exception):
+    """The address is a contact's whose user we made ourselves: it is the clinic's to name."""
+
+    def __init__(self, contact_id: UUID) -> None:
+        super().__init__("the contact's user is ours")
+        self.contact_id = contact_id
+
+
 @dataclass(frozen=True, slots=True)
 class _Way:
     """One way to reach somebody: the channel it is looked up on and its addresses."""
@@ -49,7 +57,7 @@ async def put(desk: Desk, user_id: UUID, told: Told, *, tenant: str, by: str) ->
     """{id_user, contact_id, rocketchat: {state, rc_user_id?, code?, detail?}}; said twice, it is done once.
 
     `state`: mapped, not_configured, or refused, which is no failure of the rest. The clinic's own row of the user is
-    never changed. Raises Rejected: invalid_phone, invalid_email, unknown_channel, not_mapped (422), identity_taken (409).
+    never changed. A contact that wrote before the clinic told of it has a user we made: it gets the clinic's id. Raises Rejected: invalid_phone, invalid_email, unknown_channel, not_mapped (422), identity_taken (409).
     """
     ways = _ways(desk, told, tenant)
 
@@ -57,7 +65,11 @@ async def put(desk: Desk, user_id: UUID, told: Told, *, tenant: str, by: str) ->
         contact = await _contact(desk, tx, user_id, told, tenant, ways)
         return contact, await users.rocketchat_user(tx, user_id)
 
-    contact, rc_user_id = await desk.store.transact(work, tenant=tenant)
+    try:
+        contact, rc_user_id = await desk.store.transact(work, tenant=tenant)
+    except _WroteFirst as first:
+        await _adopt(desk, first.contact_id, user_id, told, by, tenant)
+        contact, rc_user_id = await desk.store.transact(work, tenant=tenant)
     given = sorted(name for name in ("name", "phone", "email") if getattr(told, name) is not None)
     await _record(desk, "user.put", user_id, by, tenant, {"contact_id": str(contact.id), "given": given})
     state = {"state": "mapped", "rc_user_id": rc_user_id} if rc_user_id else None
@@ -120,9 +132,8 @@ async def _contact(
     contact = await _known(tx, user_id, tenant, ways)
     if contact is None:
         contact = await _made(desk, tx, user_id, told, tenant, ways)
-    elif (contact.user_id, contact.name) != (user_id, told.name or contact.name):
-        contact = replace(contact, user_id=user_id, name=told.name or contact.name)
-        await tx.save_contact(contact)
+    else:
+        contact = await _saved(tx, contact, user_id, told)
     for way in ways:
         if not await tx.identities(tenant, way.aliases):
             identity = Identity(desk.ids.new(), tenant, contact.id, way.channel.kind, await tx.now())
@@ -130,8 +141,16 @@ async def _contact(
     return contact
 
 
+async def _saved(tx: Tx, contact: Contact, user_id: UUID, told: Told) -> Contact:
+    """The id is the clinic's from now on, also where we made it: it was told to us."""
+    named = replace(contact, user_id=user_id, user_made=False, name=told.name or contact.name)
+    if named != contact:
+        await tx.save_contact(named)
+    return named
+
+
 async def _known(tx: Tx, user_id: UUID, tenant: str, ways: Sequence[_Way]) -> Contact | None:
-    """By the user, else by an address. Raises Rejected identity_taken when they are not one person."""
+    """By the user, else by an address. Raises Rejected identity_taken when they are not one person, and _WroteFirst."""
     by_user = await tx.contact_by_user(tenant, user_id)
     found = await tx.identities(tenant, [alias for way in ways for alias in way.aliases])
     owners = {identity.contact_id for _, identity in found} | ({by_user.id} if by_user else set())
@@ -141,8 +160,36 @@ async def _known(tx: Tx, user_id: UUID, tenant: str, ways: Sequence[_Way]) -> Co
         return by_user
     contact = await tx.contact(owners.pop())
     if contact is not None and contact.user_id not in {None, user_id}:
+        if contact.user_made:
+            raise _WroteFirst(contact.id)
         raise Rejected("identity_taken", f"phone or email belong to the user {contact.user_id}", 409)
     return contact
+
+
+async def _adopt(desk: Desk, contact_id: UUID, user_id: UUID, told: Told, by: str, tenant: str) -> None:
+    """The contact's user becomes the clinic's, in one transaction with its audit row: the engine's, for it asks whether
+    a contact of any tenant has the user we made. Nothing is done when somebody else was first."""
+
+    async def work(tx: Tx) -> None:
+        contact = await tx.contact(contact_id)
+        made = contact.user_id if contact is not None and contact.user_made else None
+        if made is None or made == user_id:
+            return
+        for one in sorted((user_id, made)):
+            await users.lock_user(tx, tenant, one)
+        contact = await tx.contact(contact_id)  # as it is now that nobody else may change its user
+        if contact is None or (contact.user_id, contact.user_made) != (made, True):
+            return
+        await users.add_user(tx, user_id, told.name or contact.name)
+        await _saved(tx, contact, user_id, told)
+        await users.map_again(tx, made, user_id)
+        dropped = await users.drop_user(tx, made, contact.name)
+        detail = {"contact_id": str(contact.id), "instead_of": str(made), "dropped": dropped}
+        await audit.record(
+            desk, tx, act="user.adopt", subject=str(user_id), by=by, tenant=tenant, detail=detail
+        )
+
+    await desk.store.transact(work)
 
 
 async def _made(desk: Desk, tx: Tx, user_id: UUID, told: Told, tenant: str, ways: Sequence[_Way]) -> Contact:

@@ -18,6 +18,7 @@ class Contact:
     name: str | None = None
     contact_class: str = "patient"  # staff | test | patient
     user_id: UUID | None = None  # tb_users.id_user
+    user_made: bool = False  # the store made that row itself: nobody at the clinic gave this id
 
 
 @dataclass(frozen=True, slots=True)

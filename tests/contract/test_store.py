@@ -277,7 +277,12 @@ async def test_contacts_and_the_clinics_users(bench: Bench) -> None:
     assert await bench.contact(made.id) == made
     assert await bench.contact_by_user("sol", made.user_id) == made
     assert await bench.contact_by_user("lua", made.user_id) is None
-    renamed = replace(made, name="Ana B.", contact_class="staff")
+    assert made.user_made
+    theirs = await bench.add_contact(contact(tenant="lua", user_id=made.user_id), "api")
+    assert (theirs.user_id, theirs.user_made) == (made.user_id, False)
+    assert await bench.contact(theirs.id) == theirs
+    await bench.save_contact(replace(theirs, user_id=None))
+    renamed = replace(made, name="Ana B.", contact_class="staff", user_made=False)
     await bench.save_contact(renamed)
     assert await bench.contact(made.id) == renamed
     assert await bench.contact(uuid.uuid4()) is None

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from adapters.files.limits import whatsapp_refuses
 from adapters.payload import mapping, text
 from router.domain.job import Outcome, Result
 from router.domain.media import KINDS
@@ -67,6 +68,8 @@ def _media(outbound: Outbound) -> _Body | Result:
     if not outbound.file_id:
         return _refused("no_file")
     said, stored = outbound.content, outbound.media
+    if stored is not None and (why := whatsapp_refuses(stored.mime, stored.size or 0, said.kind)):
+        return _refused(why)  # Meta would take the file's id and report the failure later
     name = text(said.data.get("filename")) or (stored.name if stored else None)
     return {
         "id": outbound.file_id,

@@ -15,6 +15,7 @@ BYPASS: Final = "api-bypass-rate-limit"
 PERMISSIONS: Final[Sequence[tuple[tuple[str, ...], str]]] = (
     (("view-l-room",), "reading rooms"),
     (("view-livechat-rooms",), "the sweep of all rooms"),
+    (("close-livechat-room",), "closing a room at all"),
     (("close-others-livechat-room",), "closing the room of a conversation that moved"),
     (("view-livechat-manager",), "the omnichannel webhook"),
     (("create-user",), "PUT /v1/users"),

@@ -160,7 +160,7 @@ class Tx(Protocol):
         ...
 
     async def add_contact(self, contact: Contact, source: str) -> Contact:
-        """Insert with its tb_users row (`source` → ds_origem); returns it with user_id."""
+        """Insert with its tb_users row (`source` → ds_origem); returns it with user_id, and user_made where it had none."""
         ...
 
     async def contact(self, contact_id: UUID) -> Contact | None:

@@ -33,7 +33,8 @@ class People(Base):
 
     async def add_contact(self, contact: Contact, source: str) -> Contact:
         # PostgreSQL makes id_user; here the contact's own id serves, so that a seed replays.
-        contact = replace(contact, user_id=contact.user_id or contact.id)
+        if contact.user_id is None:
+            contact = replace(contact, user_id=contact.id, user_made=True)
         self._set(self._t.contacts, contact.id, contact)
         self._set(self._t.users, contact.user_id, source)
         return contact

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from router.storage.postgres.base import Link
 
-_CONTACT = "id, tenant_id, cohort, created_at, name, contact_class, user_id"
+_CONTACT = "id, tenant_id, cohort, created_at, name, contact_class, user_id, user_made"
 _IDENTITY = "i.id, i.tenant_id, i.contact_id, i.kind, i.created_at, i.opted_out_at"
 _THEIR_CONTACT = ", ".join(f"c.{name} as c_{name}" for name in _CONTACT.split(", "))
 _NAMELESS = "Sem nome"  # tb_users is the clinic's and may want a name
@@ -34,6 +34,7 @@ def _contact(row: "Record", prefix: str = "") -> Contact:
         name=row[f"{prefix}name"],
         contact_class=row[f"{prefix}contact_class"],
         user_id=row[f"{prefix}user_id"],
+        user_made=row[f"{prefix}user_made"],
     )
 
 
@@ -111,11 +112,11 @@ class People(Base):
                 " values ($1, $2, $3, 'paciente')",
                 user_id, clean(contact.name or _NAMELESS)[:_NAME_LENGTH], source,
             )  # fmt: skip
-            contact = replace(contact, user_id=user_id)
+            contact = replace(contact, user_id=user_id, user_made=True)
         await self._link.execute(
-            f"insert into contacts ({_CONTACT}) values ($1, $2, $3, $4, $5, $6, $7)",
+            f"insert into contacts ({_CONTACT}) values ($1, $2, $3, $4, $5, $6, $7, $8)",
             contact.id, contact.tenant, contact.cohort, contact.created_at, clean_or_none(contact.name),
-            contact.contact_class, contact.user_id,
+            contact.contact_class, contact.user_id, contact.user_made,
         )  # fmt: skip
         return contact
 
@@ -135,8 +136,10 @@ class People(Base):
 
     async def save_contact(self, contact: Contact) -> None:
         await self._link.execute(
-            "update contacts set cohort = $2, name = $3, contact_class = $4, user_id = $5 where id = $1",
+            "update contacts set cohort = $2, name = $3, contact_class = $4, user_id = $5, user_made = $6"
+            " where id = $1",
             contact.id, contact.cohort, clean_or_none(contact.name), contact.contact_class, contact.user_id,
+            contact.user_made,
         )  # fmt: skip
         self._met.pop(contact.id, None)
 

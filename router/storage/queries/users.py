@@ -1,4 +1,5 @@
-"""The clinic's users, as it tells of them. tb_users is the clinic's: rows are added, never changed, and only ids read."""
+"""The clinic's users, as it tells of them. tb_users is the clinic's: rows are added, never changed, only ids
+read; a row we made ourselves may go again."""
 
 from uuid import UUID
 
@@ -31,6 +32,27 @@ async def rocketchat_user(tx: Tx, user_id: UUID) -> str | None:
         user_id, ORIGIN,
     )  # fmt: skip
     return found
+
+
+async def map_again(tx: Tx, old: UUID, new: UUID) -> None:
+    """Whom Rocket.Chat knows as the old user, it knows as the new one."""
+    await link_of(tx).execute(
+        "update tb_rocketchat_user_mapping set id_user = $2, dt_ultima_sync = now() where id_user = $1",
+        old,
+        new,
+    )
+
+
+async def drop_user(tx: Tx, user_id: UUID, name: str | None) -> bool:
+    """Delete a row we made (the caller knows that we did; `name`: with which). It stays, and this is False, when a
+    contact or anything of the clinic's refers to it, or when the clinic has changed it. For a transaction without a
+    tenant."""
+    dropped: bool = await link_of(tx).fetchval(
+        "select case when exists (select from contacts where user_id = $1) then false"
+        " else figueira_drop_user($1, $2) end",
+        user_id, clean(name or _NAMELESS)[:_NAME_LENGTH],
+    )  # fmt: skip
+    return dropped
 
 
 async def lock_user(tx: Tx, tenant: str, user_id: UUID) -> None:

@@ -77,6 +77,7 @@ contacts = Table(
     words("name", nullable=True),
     words("contact_class", server_default=text("'patient'")),
     uid("user_id", nullable=True),
+    Column("user_made", Boolean, nullable=False, server_default=text("false")),
 )
 Index("contacts_user", contacts.c.user_id)
 Index("contacts_tenant", contacts.c.tenant_id, contacts.c.created_at)

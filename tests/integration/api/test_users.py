@@ -11,7 +11,10 @@ from fastapi import FastAPI
 
 from router.control import audit
 from router.control.desk import Desk
-from router.domain.ports import Finding, Refusal
+from router.domain.errors import StoreError
+from router.domain.ports import Finding, Refusal, Tx
+from router.storage.queries import users
+from router.storage.queries.link import link_of
 from tests.integration.api.conftest import Key
 from tests.integration.control.desk_scene import LUA, SOL, open_conversation
 
@@ -150,6 +153,110 @@ async def test_somebody_who_wrote_first(
     assert (taken.status_code, taken.json()["code"]) == (409, "identity_taken")
     assert theirs in taken.json()["detail"]
     assert await desk.store.engine.fetchval("select count(*) from contacts") == 1
+
+
+async def _wrote_first(desk: Desk) -> tuple[UUID, UUID]:
+    """(contact, the user we made for it), known to Rocket.Chat as `visitor`."""
+    conversation = await open_conversation(desk, "wa-sol", number=NUMBER)
+
+    async def work(tx: Tx) -> UUID:
+        contact = await tx.contact(conversation.contact_id)
+        assert contact is not None
+        assert contact.user_id is not None
+        await tx.map_rocketchat_user("visitor", contact.user_id, "whatsapp")
+        return contact.user_id
+
+    return conversation.contact_id, await desk.store.transact(work)
+
+
+async def test_the_clinics_id_adopts_who_wrote_first(
+    client: httpx.AsyncClient, desk: Desk, key: Key, admin: Admin
+) -> None:
+    headers, user = await key(SOL, "users:write", "contacts:read"), uuid4()
+    contact, made = await _wrote_first(desk)
+    told = await put(client, headers, user, **ANA)
+    assert (told["contact_id"], told["rocketchat"]["state"]) == (str(contact), "mapped")
+    assert await put(client, headers, user, **ANA) == told
+    seen = (await client.get(f"/v1/contacts/{contact}", headers=headers)).json()
+    assert (seen["user_id"], seen["name"]) == (str(user), "Ana")
+    assert await rows(desk, "select id_user from tb_users") == [{"id_user": user}]
+    mapped = await rows(
+        desk, "select rc_user_id, id_user from tb_rocketchat_user_mapping order by rc_user_id"
+    )
+    assert mapped == [{"rc_user_id": "rc-0", "id_user": user}, {"rc_user_id": "visitor", "id_user": user}]
+    acts = [one for one in await audit.listing(desk) if one["subject"] == str(user)]
+    assert sorted(one["act"] for one in acts) == ["user.adopt", "user.map", "user.put", "user.put"]
+    adopted = next(one for one in acts if one["act"] == "user.adopt")
+    assert adopted["detail"] == {"contact_id": str(contact), "instead_of": str(made), "dropped": True}
+    for other in (uuid4(), made):
+        taken = await client.put(f"/v1/users/{other}", headers=headers, json={"phone": NUMBER})
+        assert (taken.status_code, taken.json()["code"]) == (409, "identity_taken")
+    assert await rows(desk, "select id_user from tb_users") == [{"id_user": user}]
+
+
+async def test_one_of_two_ids_adopts(client: httpx.AsyncClient, desk: Desk, key: Key, admin: Admin) -> None:
+    headers = await key(SOL, "users:write")
+    await _wrote_first(desk)
+    answers = await asyncio.gather(
+        *(client.put(f"/v1/users/{uuid4()}", headers=headers, json={"phone": NUMBER}) for _ in range(4))
+    )
+    assert sorted(one.status_code for one in answers) == [200, 409, 409, 409]
+    assert await desk.store.engine.fetchval("select count(*) from contacts where not user_made") == 1
+    assert len(await rows(desk, "select id_user from tb_users")) == 1
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        "create table tb_agendamentos as select $1::uuid as id_user",
+        "create table tb_laudos (paciente uuid references tb_users on delete cascade); insert into tb_laudos values ($1)",
+        "update tb_users set nm_completo = 'Ana Maria de Souza' where id_user = $1",
+        "alter table tb_users add column nr_cpf text; update tb_users set nr_cpf = '1' where id_user = $1",
+        "update tb_users set ds_origem = 'site' where id_user = $1",
+        "update tb_users set st_tipo_usuario = 'medico' where id_user = $1",
+    ],
+)
+async def test_a_user_we_made_stays_once_the_clinic_uses_it(
+    client: httpx.AsyncClient, desk: Desk, dsn: str, key: Key, admin: Admin, theirs: str
+) -> None:
+    import asyncpg
+
+    contact, made = await _wrote_first(desk)
+    owner = await asyncpg.connect(dsn)
+    try:
+        await owner.execute(theirs.replace("$1", f"'{made}'"))
+        before = await owner.fetchrow("select to_jsonb(u) from tb_users u where id_user = $1", made)
+        told = await put(client, await key(SOL, "users:write"), uuid4(), phone=NUMBER)
+        assert told["contact_id"] == str(contact)
+        after = await owner.fetchrow("select to_jsonb(u) from tb_users u where id_user = $1", made)
+        assert before == after is not None
+        for table in ("tb_agendamentos", "tb_laudos"):
+            if await owner.fetchval("select to_regclass($1)", table):
+                assert await owner.fetchval(f"select count(*) from {table}") == 1  # noqa: S608 - one of two names
+    finally:
+        await owner.close()
+    act = next(one for one in await audit.listing(desk) if one["act"] == "user.adopt")
+    assert act["detail"]["dropped"] is False
+
+
+async def test_a_user_another_contact_has_stays(
+    client: httpx.AsyncClient, desk: Desk, key: Key, admin: Admin
+) -> None:
+    _, made = await _wrote_first(desk)
+    await put(client, await key(LUA, "users:write"), made)
+    told = await put(client, await key(SOL, "users:write"), uuid4(), phone=NUMBER)
+    assert {one["id_user"] for one in await rows(desk, "select id_user from tb_users")} == {
+        made,
+        UUID(told["id_user"]),
+    }
+
+
+async def test_nobody_but_the_engine_deletes_a_user(desk: Desk) -> None:
+    _, made = await _wrote_first(desk)
+    with pytest.raises(StoreError):
+        await desk.store.transact(lambda tx: users.drop_user(tx, made, None), tenant=SOL)
+    with pytest.raises(StoreError):
+        await desk.store.transact(lambda tx: link_of(tx).execute("delete from tb_users"))
 
 
 async def test_two_people_are_not_made_one(

@@ -196,6 +196,9 @@ async def test_reactions(client: Client) -> None:
         "GET", f"chat.syncMessages?roomId={said['rid']}&lastUpdate=2020-01-01T00:00:00Z"
     )
     assert answer["result"]["updated"][-1]["reactions"] == {":thumbsup:": {"usernames": ["figueira.bot"]}}
+    _, alone = await client.rest("GET", f"chat.getMessage?msgId={said['_id']}")
+    assert alone["message"]["reactions"] == {":thumbsup:": {"usernames": ["figueira.bot"]}}
+    assert (await client.rest("GET", "chat.getMessage?msgId=x"))[0] == 400
     unknown = await client.rest("POST", "chat.react", {"messageId": "x", "emoji": "a"})
     assert unknown[1]["errorType"] == "error-message-not-found"
     assert len(await client.record("graph")) == 1

@@ -64,6 +64,15 @@ async def test_slow_and_failed_status(client: Client, receiver: Receiver) -> Non
     assert (failed["status"], failed["errors"][0]["code"]) == ("failed", 131026)
 
 
+async def test_late_acts_only_after_its_seconds(client: Client) -> None:
+    await client.fault("late", "graph.send", seconds=0.3, times=1)
+    sending = asyncio.create_task(client.send())
+    await asyncio.sleep(0.1)
+    assert await client.record("graph") == []
+    assert (await sending)[0] == 200
+    assert len(await client.record("graph")) == 1
+
+
 async def test_app_faults_are_recorded(client: Client) -> None:
     await client.fault("reset_after", "rocketchat.app", times=1)
     with pytest.raises(aiohttp.ClientError):

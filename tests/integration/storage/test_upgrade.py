@@ -118,6 +118,59 @@ async def test_what_was_heard_and_read_lately_comes_from_the_messages(empty: str
         assert reach == Reach(at(2))
 
 
+async def test_whose_user_is_ours_follows_from_the_mapping(empty: str) -> None:
+    await upgrade(empty, "0002")
+    link = await asyncpg.connect(empty)
+
+    async def known(
+        origin: str, *mapped: int | None, kind: str = "whatsapp", type_: str = "paciente"
+    ) -> uuid.UUID:
+        """A contact and its user; `mapped`: the seconds between the contact and each row of the mapping."""
+        owner, user = contact(), uuid.uuid4()
+        await link.execute("insert into tb_users values ($1, 'Ana', $2, $3)", user, origin, type_)
+        for seconds in mapped:
+            at = None if seconds is None else AT.replace(tzinfo=None) + timedelta(seconds=seconds)
+            await link.execute(
+                "insert into tb_rocketchat_user_mapping (rc_user_id, id_user, dt_criacao) values ($1, $2, $3)",
+                uuid.uuid4().hex, user, at,
+            )  # fmt: skip
+        async with link.transaction():
+            await link.execute("set local role figueira_engine")
+            await link.execute(
+                "insert into contacts (id, tenant_id, cohort, created_at, user_id) values ($1, 'sol', 'c0', $2, $3)",
+                owner.id, AT, user,
+            )  # fmt: skip
+            await link.execute(
+                "insert into identities (id, tenant_id, contact_id, kind, created_at) values ($1, 'sol', $2, $3, $4)",
+                uuid.uuid4(), owner.id, kind, AT,
+            )  # fmt: skip
+        return owner.id
+
+    ours = {
+        await known("whatsapp"),
+        await known("rocketchat_whatsapp", 0),  # in the contact's own transaction
+        await known("rocketchat_facebook", 0, 3600, kind="messenger"),
+    }
+    theirs = [
+        await known("rocketchat_whatsapp", -1),
+        await known("rocketchat_whatsapp", 5, -86400),
+        await known("whatsapp", None),
+        await known("site"),
+        await known("instagram"),
+        await known("whatsapp", type_="medico"),
+    ]
+    for _ in range(2):
+        await upgrade(empty)
+    async with link.transaction():
+        await link.execute("set local role figueira_engine")
+        found = {row["id"] for row in await link.fetch("select id from contacts where user_made")}
+    assert found == ours
+    assert not found & set(theirs)
+    rights = "select has_column_privilege('figueira_engine', 'tb_users', 'ds_origem', 'select')"
+    assert await link.fetchval(rights) is False
+    await link.close()
+
+
 async def test_columns_of_an_upgrade_cut_short_are_no_hindrance(empty: str) -> None:
     await upgrade(empty, "0002")
     link = await asyncpg.connect(empty)

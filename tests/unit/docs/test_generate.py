@@ -23,6 +23,13 @@ def test_every_page_has_what_it_is_for(generate: ModuleType) -> None:
     assert "## `figueira serve`" in pages["commands.md"]
     assert "`FIGUEIRA_SECRET_KEY`" in pages["settings.md"]
     assert "| `lease_seconds` | `30.0` | How long a claimed job" in pages["settings.md"]
+    assert (
+        "| window | 24 hours after the contact last wrote; outside it: `template` |" in pages["channels.md"]
+    )
+    assert (
+        "| `360dialog` | `api_key` \\| `access_token`, `app_secret` \\| `webhook_token` |"
+        in pages["channels.md"]
+    )
     assert "| `figueira_events_total` | counter | `channel`, `kind`, `outcome` |" in pages["metrics.md"]
 
 

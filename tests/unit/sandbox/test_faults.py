@@ -57,6 +57,7 @@ def test_a_target_covers_what_stands_below_it() -> None:
         ("reset_after", True, None),
         ("half_answer", True, None),
         ("slow", True, 200),
+        ("late", True, 200),
         ("failed_status", True, 200),
         ("status_after", True, 503),
         ("garbage", True, 200),

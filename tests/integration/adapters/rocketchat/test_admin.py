@@ -14,8 +14,8 @@ from tests.integration.adapters.rocketchat.workspace import Call, Workspace, fai
 URL = "https://figueira.example/webhooks/rocketchat"
 SECRET, TOKEN = "segredo-do-webhook", "token-da-integracao"
 NEEDED = (
-    "view-l-room", "view-livechat-rooms", "close-others-livechat-room", "view-livechat-manager", "create-user",
-    "manage-own-outgoing-integrations", "api-bypass-rate-limit", "view-privileged-setting",
+    "view-l-room", "view-livechat-rooms", "close-livechat-room", "close-others-livechat-room", "view-livechat-manager",
+    "create-user", "manage-own-outgoing-integrations", "api-bypass-rate-limit", "view-privileged-setting",
 )  # fmt: skip
 LOGGED_OUT_7 = (401, {"status": "error", "message": "You must be logged in to do this."})
 LOGGED_OUT_8 = (401, {"success": False, "error": "You must be logged in to do this."})

@@ -2,6 +2,8 @@
 
 from datetime import datetime, timedelta
 
+import pytest
+
 from flags.stage import Path, Stage
 from router.domain.job import Outcome, Result
 from router.domain.message import Content, Direction
@@ -156,3 +158,58 @@ async def test_open_rooms_are_pinned_where_they_live_before_the_callback_moves()
     assert len(heart.conversations) == 1
     await heart.sweep.learn()
     assert len(heart.conversations) == 1
+
+
+async def in_a_second_room() -> Heart:
+    """The end of Ana's room was lost; she wrote again, and Rocket.Chat opened another."""
+    heart = await in_rocketchat()
+    await heart.accept(*heart.told("room-1", "oi"))
+    await heart.run()
+    heart.clock.seconds += 60
+    await heart.hears("voltei")
+    await heart.run()
+    await heart.accept(*heart.told("room-2", "voltei", source_id="s2"))
+    await heart.run()
+    return heart
+
+
+@pytest.mark.xfail(strict=True, reason="a conversation keeps the room it was first linked to")
+async def test_answers_go_to_the_room_that_followed_one_whose_end_was_lost() -> None:
+    heart = await in_a_second_room()
+    await heart.says("lembrete")
+    await heart.run()
+    assert [one.room_id for one in heart.room.sent] == ["room-2"]
+
+
+@pytest.mark.xfail(strict=True, reason="a conversation keeps the room it was first linked to")
+async def test_the_late_end_of_a_room_spares_the_conversation_that_goes_on_in_the_next() -> None:
+    heart = await in_a_second_room()
+    now = heart.clock.now()
+    heart.legacy.listed = [room(heart, open_=False, active_at=now), room(heart, "room-2", active_at=now)]
+    heart.legacy.told["room-1"] = [told(heart, "s9", "até logo", closing=True)]
+    heart.legacy.told["room-2"] = [told(heart, "s2", "voltei", agent=False)]
+    await heart.sweep.run(now - timedelta(hours=1))
+    assert [(one.room_id, one.open) for one in heart.conversations] == [("room-2", True)]
+
+
+@pytest.mark.xfail(
+    strict=True, reason="WhatsApp dates to the second: the next one looks nearer than its own forward"
+)
+async def test_of_two_equal_messages_each_gets_its_own_source() -> None:
+    heart = await in_rocketchat()
+    await heart.accept(*heart.told("room-1", "oi", source_id="s0"))
+    await heart.run()
+    heart.clock.seconds = 10.2
+    await heart.hears("ok", id="wamid.first")
+    heart.clock.seconds = 10.9
+    first = heart.told("room-1", "ok")  # Rocket.Chat has it, and answers a little later
+    heart.clock.seconds = 11.1
+    await heart.run()
+    heart.clock.seconds = 11.3
+    await heart.hears("ok", id="wamid.second")
+    await heart.accept(*first)
+    second = heart.told("room-1", "ok", source_id="s2")
+    await heart.run()
+    await heart.accept(*second)
+    claimed = {row.external_id: row.source_id for row in heart.messages if row.content.text == "ok"}
+    assert claimed == {"wamid.first": "s1", "wamid.second": "s2"}

@@ -1,4 +1,5 @@
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -130,3 +131,23 @@ def test_rules() -> None:
         rules = KIND.rules(Channel("z", "whatsapp", "sol", {"throughput": wrong, "pair_burst": wrong}))
         assert (rules.per_second, rules.pair_burst) == (80, 45), wrong
     assert "template" in rules.outside_window
+
+
+@pytest.mark.parametrize(
+    ("kind", "mime", "size", "code"),
+    [
+        ("image", "image/jpeg", 5 * 1024 * 1024, None),
+        ("image", "image/jpeg", 5 * 1024 * 1024 + 1, "too_large"),
+        ("image", "image/webp", 9, "type"),
+        ("sticker", "image/webp", 9, None),
+        ("audio", "audio/ogg; codecs=opus", 9, None),
+        ("video", "application/pdf", 9, "type"),
+        ("document", "image/webp", 60 * 1024 * 1024, None),
+    ],
+)
+def test_a_file_of_another_type_or_size_is_refused_before_it_leaves(
+    kind: str, mime: str, size: int, code: str | None
+) -> None:
+    stored = replace(file("a"), mime=mime, size=size)
+    written = render(outbound(kind, file_id="55", media=stored))
+    assert (written.code if isinstance(written, Result) else None) == code
