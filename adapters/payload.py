@@ -17,6 +17,7 @@ import orjson
 DEPTH = 120
 """Deeper nesting is no provider's message; it only breaks what recurses later (orjson writes 254 levels)."""
 _ID_LENGTH = 500  # of a B-tree entry's 2,700 bytes, at four bytes a character
+_NAME_LENGTH = 240
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _MILLISECONDS_FROM = 1e11  # as seconds that is the year 5138; as milliseconds, 1973
 
@@ -105,6 +106,13 @@ def identifier(value: Any) -> str | None:
     if found is not None and len(found) > _ID_LENGTH:
         return f"sha256:{hashlib.sha256(found.encode()).hexdigest()}"
     return found
+
+
+def file_name(value: Any) -> str | None:
+    """What a stranger calls a file: the last part of a path, at most 240 characters, without controls (those that turn
+    the reading direction are some); None when nothing is left."""
+    last = (text(value) or "").replace("\\", "/").rpartition("/")[2]
+    return "".join(letter for letter in last if letter.isprintable()).strip(" .")[:_NAME_LENGTH] or None
 
 
 def moment(value: Any) -> datetime | None:

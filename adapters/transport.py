@@ -69,7 +69,8 @@ async def exchange(
 ) -> Answer | Result:
     """Send and read the whole answer, or the Result of not getting one. Raises nothing but what `content` raises.
 
-    RETRY: no connection was made. CHANNEL "configuration": the address or a header cannot be written.
+    RETRY: no connection was made. CHANNEL "configuration": the address or a header cannot be written
+    (not asked).
     UNKNOWN: it was (perhaps partly) written and no whole answer came.
     """
     try:
@@ -82,7 +83,7 @@ async def exchange(
             timeout=timeout or TIMEOUT,
         )
     except (httpx.InvalidURL, ValueError, TypeError):
-        return Result(Outcome.CHANNEL, code="configuration")
+        return Result(Outcome.CHANNEL, code="configuration", asked=False)
     try:
         # The client's own limit is the policy's: no request outlives the permit and the lease it was made under.
         async with asyncio.timeout(seconds or min(TOTAL_SECONDS, client.timeout.read or TOTAL_SECONDS)):
@@ -90,7 +91,7 @@ async def exchange(
     except _NOT_LEFT:
         return Result(Outcome.RETRY, code="connect")
     except _UNWRITABLE:
-        return Result(Outcome.CHANNEL, code="configuration")
+        return Result(Outcome.CHANNEL, code="configuration", asked=False)
     except (httpx.TimeoutException, TimeoutError):
         return Result(Outcome.UNKNOWN, code="timeout")
     except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError, ValueError, RuntimeError):

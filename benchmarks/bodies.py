@@ -7,17 +7,19 @@ from collections.abc import Iterator
 
 SECRET = "an-invented-app-secret"  # noqa: S105 - invented
 NUMBER = "106540352242922"
+WRITTEN = 1762000000
+"""When the messages were written, as they say themselves."""
 SIZE = 862
 """Bytes of a body: what a text of Meta's comes to."""
 
 
-def _body(wa_id: str, wamid: str, filling: str) -> bytes:
+def _body(wa_id: str, wamid: str, filling: str, number: str = NUMBER, at: int = WRITTEN) -> bytes:
     message = {
-        "from": wa_id, "id": wamid, "timestamp": "1762000000", "type": "text", "text": {"body": filling},
+        "from": wa_id, "id": wamid, "timestamp": str(at), "type": "text", "text": {"body": filling},
     }  # fmt: skip
     value = {
         "messaging_product": "whatsapp",
-        "metadata": {"display_phone_number": "5511900000000", "phone_number_id": NUMBER},
+        "metadata": {"display_phone_number": "5511900000000", "phone_number_id": number},
         "contacts": [{"profile": {"name": "Mariana"}, "wa_id": wa_id}],
         "messages": [message],
     }
@@ -27,10 +29,11 @@ def _body(wa_id: str, wamid: str, filling: str) -> bytes:
     ).encode()
 
 
-def signed(wa_id: str, wamid: str) -> tuple[bytes, str]:
-    """A body of SIZE bytes and the value of its X-Hub-Signature-256."""
-    bare = len(_body(wa_id, wamid, ""))
-    body = _body(wa_id, wamid, "x" * (SIZE - bare))
+def signed(wa_id: str, wamid: str, number: str = NUMBER, at: int = WRITTEN) -> tuple[bytes, str]:
+    """A body of SIZE bytes for a phone_number_id, written at `at` (epoch seconds), and the value of its
+    X-Hub-Signature-256."""
+    bare = len(_body(wa_id, wamid, "", number, at))
+    body = _body(wa_id, wamid, "x" * (SIZE - bare), number, at)
     return body, "sha256=" + hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
 
 

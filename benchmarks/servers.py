@@ -78,12 +78,13 @@ class Ground:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("FIGUEIRA_")}
         return {**kept, "FIGUEIRA_HOME": str(self.home), "PYTHONPATH": str(ROOT)}
 
-    def figueira(self, *argv: str) -> None:
-        """Run a command to its end."""
-        subprocess.run(
+    def figueira(self, *argv: str) -> str:
+        """Run a command to its end; what it printed."""
+        done = subprocess.run(
             [sys.executable, "-m", "router.cli", *argv], cwd=self.home, env=self.environment(), check=True,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=60, text=True,
         )  # fmt: skip
+        return done.stdout
 
     @contextmanager
     def process(self, *argv: str) -> Iterator[Process]:

@@ -7,7 +7,6 @@ written in the same transaction as the pin, so that every pin can say by which r
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from uuid import UUID
 
 from flags.ports import Context, FlagSource, Verdict
 from flags.stage import TRUTH, Path, Stage
@@ -117,6 +116,7 @@ class Facade:
             1,
             now,
             now,
+            pinned_at=now,
         )
         await tx.add_conversation(conversation)
         decision = self._decision(conversation, choice, reason, now)
@@ -136,7 +136,7 @@ class Facade:
         if conversation.path is path:
             return conversation
         now = await tx.now()
-        moved = replace(conversation, path=path, pin_version=conversation.pin_version + 1)
+        moved = replace(conversation, path=path, pin_version=conversation.pin_version + 1, pinned_at=now)
         if path is Path.ROCKETCHAT and not await self._keeps_room(tx, conversation):
             moved = replace(moved, room_id=None)  # the move away closed it: the next message opens another
         await tx.save_conversation(moved)
@@ -183,17 +183,18 @@ class Facade:
         try:
             if job.kind is JobKind.FORWARD and moved.path is Path.NATIVE:
                 await self._take_from_forward(tx, job, moved, now)
-            elif job.kind is JobKind.SEND and job.message_id is not None:
-                await self._take_send(tx, job, job.message_id, moved, now)
+            elif job.kind is JobKind.SEND:
+                await self.take_send(tx, job, moved)
         except LeaseLost:
             return
 
-    async def _take_send(
-        self, tx: Tx, job: Job, message_id: UUID, moved: Conversation, now: datetime
-    ) -> None:
+    async def take_send(self, tx: Tx, job: Job, moved: Conversation) -> None:
+        """Let a send that has not started follow its conversation. Raises LeaseLost when it was claimed meanwhile."""
+        if (message_id := job.message_id) is None:
+            return
         message = await tx.message(message_id)
         job = await tx.fenced(job)
-        attempts = await tx.attempts(message_id)
+        attempts, now = await tx.attempts(message_id), await tx.now()
         if message is None or job.state is not JobState.READY or job.uncertain:
             return
         if any(attempt.outcome not in NOT_LEFT for attempt in attempts):

@@ -43,6 +43,16 @@ REASONS: Final = (
 )
 LANES: Final = ("split", "inbound", "outbound", "channel")
 DIRECTIONS: Final = ("inbound", "outbound")
+DROPPED: Final = (
+    "bodies",
+    "idempotency",
+    "media",
+    "media_uploads",
+    "paces",
+    "outcomes",
+    "billables",
+    "console_sessions",
+)
 
 REGISTRY: Final = CollectorRegistry()
 
@@ -197,6 +207,13 @@ swept = Counter(
     ["outcome"],
     registry=REGISTRY,
 )
+dropped = Counter(
+    "figueira_dropped_total",
+    "What was kept long enough and is dropped (what: bodies of events; rows of idempotency, media, media_uploads, paces, "
+    "outcomes, billables, console_sessions)",
+    ["what"],
+    registry=REGISTRY,
+)
 callback_drift = Gauge(
     "figueira_callback_drift",
     "1 while the provider posts a channel's webhooks elsewhere although we set that they come here",
@@ -238,6 +255,8 @@ def declare(channels: Iterable[tuple[str, str]]) -> None:
             forwards.labels(kind, outcome)
         stray_sends.labels(kind)
         identity_unlinked.labels(kind)
+    for what in DROPPED:
+        dropped.labels(what)
 
 
 _FACTS: Final[dict[str, Counter | Histogram]] = {
@@ -255,6 +274,7 @@ _FACTS: Final[dict[str, Counter | Histogram]] = {
     "opt_outs_total": opt_outs,
     "billable_total": billable,
     "swept_total": swept,
+    "dropped_total": dropped,
 }
 
 

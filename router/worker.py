@@ -21,8 +21,8 @@ POLL_SECONDS = 0.5
 """The longest a lost ring can delay what waits."""
 IDLE_EVERY_SECONDS = 60.0
 IDLE_BATCH = 100
-SWEEP_POLL_SECONDS = 15.0
-"""How often a process asks whether the sweep is due."""
+SWEEP_POLLS = 10
+"""So many polls apart a process asks whether the sweep is due."""
 
 
 class Doorbell(Protocol):
@@ -76,7 +76,7 @@ class Worker:
         while self._sweeper is not None and self._owner is not None:
             with suppress(Unavailable, Conflict):
                 await self._sweeper.turn(self._owner)
-            await self._bell.wait("sweep", SWEEP_POLL_SECONDS)
+            await self._bell.wait("sweep", self._poll_seconds * SWEEP_POLLS)
 
     async def close_idle(self) -> None:
         """Close conversations in which nothing was said for the channel's idle hours."""

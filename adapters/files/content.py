@@ -26,7 +26,16 @@ _NAMED: Final = re.compile(rb"mimetype(application/[a-z0-9.+-]{3,80})")  # OpenD
 _BEFORE: Final = r"\s*(?:<\?xml[^>]*>\s*|<!--(?:(?!-->).)*-->\s*|<!doctype\s+svg[^>]*>\s*)*"
 _PAGE: Final = re.compile(rf"{_BEFORE}<(!doctype\s+html|html|head|body|script)\b", re.IGNORECASE | re.DOTALL)
 _DRAWING: Final = re.compile(rf"{_BEFORE}<svg\b", re.IGNORECASE | re.DOTALL)
+_TYPE: Final = re.compile(r"[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+")
+_TYPE_LENGTH: Final = 127
 _NO_TEXT: Final = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+
+_LETTERS: Final = (
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+    ("<?".encode("utf-16-le"), "utf-16-le"),
+    ("<?".encode("utf-16-be"), "utf-16-be"),
+)
 
 _STARTS: Final = (
     (b"\xff\xd8\xff", "image/jpeg"),
@@ -68,9 +77,10 @@ def mime_of(head: bytes) -> str:
 
 
 def plain(mime: str | None) -> str | None:
-    """A media type as it is compared: without parameters, in small letters, one name for each."""
+    """A media type as it is compared and may stand in a header: without parameters, in small letters, one name for
+    each. None for what is no type (RFC 6838)."""
     bare = (mime or "").partition(";")[0].strip().lower()
-    return _SAME.get(bare, bare) or None
+    return _SAME.get(bare, bare) if len(bare) <= _TYPE_LENGTH and _TYPE.fullmatch(bare) else None
 
 
 def settle(found: str, promised: str | None) -> str | None:
@@ -84,7 +94,7 @@ def settle(found: str, promised: str | None) -> str | None:
     if said.partition("/")[0] not in _CLASSES:
         return said if _vaguer(found, said) else found
     if found == UNKNOWN:
-        return said
+        return found if said.endswith("+xml") else said  # a drawing runs scripts: its own word, or none
     return found if found.partition("/")[0] == said.partition("/")[0] else None
 
 
@@ -155,17 +165,31 @@ def _zipped(head: bytes) -> str | None:
 
 
 def _text(head: bytes) -> str | None:
-    try:
-        written = codecs.getincrementaldecoder("utf-8-sig")().decode(head)  # a letter may be cut at the end
-    except UnicodeDecodeError:
-        return None
-    if not written or _NO_TEXT.search(written):
-        return None
+    written = _decoded(head, _letters(head))
+    if written is None:
+        old = _decoded(head, "latin-1")
+        return _marked(old) if old else None
+    return _marked(written) or ("text/vcard" if written.upper().startswith("BEGIN:VCARD") else TEXT)
+
+
+def _marked(written: str) -> str | None:
+    """What a browser would run."""
     if _PAGE.match(written):
         return HTML
-    if _DRAWING.match(written):
-        return "image/svg+xml"
-    return "text/vcard" if written.upper().startswith("BEGIN:VCARD") else TEXT
+    return "image/svg+xml" if _DRAWING.match(written) else None
+
+
+def _letters(head: bytes) -> str:
+    """As browsers and readers of XML find it."""
+    return next((name for start, name in _LETTERS if head.startswith(start)), "utf-8-sig")
+
+
+def _decoded(head: bytes, letters: str) -> str | None:
+    try:
+        written = codecs.getincrementaldecoder(letters)().decode(head)  # a letter may be cut at the end
+    except UnicodeDecodeError:
+        return None
+    return written if written and not _NO_TEXT.search(written) else None
 
 
 def _magic(head: bytes) -> str | None:
@@ -173,4 +197,5 @@ def _magic(head: bytes) -> str | None:
         found = puremagic.magic_string(head)
     except (puremagic.PureError, ValueError):
         return None
-    return next((one.mime_type for one in found if one.mime_type and one.confidence >= _SURE), None)
+    sure = (plain(one.mime_type) for one in found if one.confidence >= _SURE)
+    return next((mime for mime in sure if mime), None)

@@ -23,7 +23,7 @@ from router.domain.media import Media, Origin, Stored
 from router.domain.ports import FileStore
 
 _EXPIRED: Final = {"http_401", "http_403", "gone"}  # how an address says that its minutes are over
-_NOT_CONFIGURED: Final = Result(Outcome.PERMANENT, code="rocketchat_not_configured")
+_NOT_CONFIGURED: Final = Result(Outcome.PERMANENT, code="rocketchat_not_configured", asked=False)
 _ANSWER_SECONDS: Final = 60.0  # a large file is looked at before it is answered for
 
 
@@ -64,7 +64,7 @@ class FileExchange:
         if media.origin is Origin.URL:
             # A caller's word: what is configured for our own use is no place to send us to.
             return await self._fetcher.fetch(Source(media.ref), Promise(media.mime, (media.sha256,)))
-        return Result(Outcome.PERMANENT, code="unsupported"), None
+        return Result(Outcome.PERMANENT, code="unsupported", asked=False), None
 
     async def _from_provider(self, api: MediaApi, media: Media) -> tuple[Result, Stored | None]:
         result, stored = Result(Outcome.RETRY), None
@@ -87,7 +87,7 @@ class FileExchange:
             return _NOT_CONFIGURED, None
         source = self._rocketchat.source(media.ref)
         if source is None:
-            return Result(Outcome.PERMANENT, code="address"), None
+            return Result(Outcome.PERMANENT, code="address", asked=False), None
         result, stored = await self._fetcher.fetch(source, Promise(media.mime, (media.sha256,)))
         if result.outcome is Outcome.CHANNEL:
             result = await self._rocketchat.blamed(self._client)
@@ -105,9 +105,9 @@ class FileExchange:
         except TimeoutError:
             return Result(Outcome.RETRY, code="timeout")
         except Unavailable:
-            return Result(Outcome.RETRY, code="store")
+            return Result(Outcome.RETRY, code="store", asked=False)
         except LookupError:
-            return Result(Outcome.PERMANENT, code="not_stored")
+            return Result(Outcome.PERMANENT, code="not_stored", asked=False)
 
     async def _to_provider(self, channel: Channel, media: Media) -> Result:
         api = media_api(channel)
@@ -115,7 +115,7 @@ class FileExchange:
             return api
         size = await self._size(media)
         if refusal := whatsapp_refuses(media.mime, size):
-            return Result(Outcome.PERMANENT, code=refusal)
+            return Result(Outcome.PERMANENT, code=refusal, asked=False)
         fields = {"messaging_product": "whatsapp", "type": plain(media.mime) or UNKNOWN}
         answer = await self._posted(api.upload_url, api.headers, fields, media, size)
         return repeatable(answer) if isinstance(answer, Result) else api.uploaded(answer)
@@ -124,7 +124,7 @@ class FileExchange:
         if self._rocketchat is None:
             return _NOT_CONFIGURED
         if not room_id:
-            return Result(Outcome.RETRY, code="no_room")
+            return Result(Outcome.RETRY, code="no_room", asked=False)
         url, size = self._rocketchat.upload_url(room_id), await self._size(media)
         answer = await self._posted(url, self._rocketchat.headers, {}, media, size)
         if isinstance(answer, Result):

@@ -32,9 +32,11 @@ _LATER: Final = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TO
 class Stopped(Exception):
     """A fetch that is over, with its Result."""
 
-    def __init__(self, outcome: Outcome, code: str, retry_after: float | None = None) -> None:
+    def __init__(
+        self, outcome: Outcome, code: str, retry_after: float | None = None, *, asked: bool = True
+    ) -> None:
         super().__init__(code)
-        self.result = Result(outcome, code=code, retry_after=retry_after)
+        self.result = Result(outcome, code=code, retry_after=retry_after, asked=asked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,8 @@ class Fetcher:
     async def fetch(self, source: Source, promise: Promise) -> tuple[Result, Stored | None]:
         """OK with what was stored. PERMANENT: "gone", "too_large", "empty_file", "hash", "address", "type" or
         "http_<status>". CHANNEL "http_401" or "http_403": our credentials are refused. RETRY: anything that may pass.
-        Raises nothing; the time of the whole is the caller's to limit.
+        Raises nothing; the time of the whole is the caller's to limit. Not asked: "address" (there nobody was) and RETRY
+        "store", which is ours.
         """
         try:
             return Result(Outcome.OK), await self._follow(source, promise)
@@ -86,9 +89,9 @@ class Fetcher:
         except Rejected as rejected:
             return Result(Outcome.PERMANENT, code=rejected.code), None
         except Unavailable:
-            return Result(Outcome.RETRY, code="store"), None
+            return Result(Outcome.RETRY, code="store", asked=False), None
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError):
-            return Result(Outcome.PERMANENT, code="address"), None
+            return Result(Outcome.PERMANENT, code="address", asked=False), None
         except httpx.TimeoutException:
             return Result(Outcome.RETRY, code="timeout"), None
         except httpx.ConnectError:
@@ -107,13 +110,13 @@ class Fetcher:
                 if not (response.is_redirect and location):
                     return await self._kept(response, promise, credentials=bool(headers))
                 url = url.join(location)
-        raise Stopped(Outcome.PERMANENT, "address")
+        raise Stopped(Outcome.PERMANENT, "address", asked=False)
 
     async def _addresses(self, url: httpx.URL, trusted: frozenset[Origin]) -> Sequence[str]:
         """The addresses of the host, all of them checked. Raises Stopped."""
         origin = origin_of(url)
         scheme, host, port = origin
-        refused = Stopped(Outcome.PERMANENT, "address")
+        refused = Stopped(Outcome.PERMANENT, "address", asked=False)
         if scheme not in PORTS or not host or url.userinfo:
             raise refused
         known = origin in trusted or origin in self._allowed

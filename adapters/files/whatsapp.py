@@ -18,6 +18,7 @@ from router.domain.job import Outcome, Result
 from router.domain.media import Media
 
 _NO_OBJECT = "100"  # the Graph API's word for an id it does not know, or knows no more
+_HOSTS = (".fbsbx.com", ".facebook.com", ".whatsapp.net")  # Meta's own; files are at lookaside.fbsbx.com
 _GONE = {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}
 
 
@@ -85,16 +86,21 @@ class MediaApi:
 
     def _refused(self, answer: Answer) -> Result:
         result = repeatable(self.read(answer))
-        gone = answer.status in _GONE or (result.outcome is Outcome.PERMANENT and result.code == _NO_OBJECT)
+        gone = answer.status in _GONE or result.code == _NO_OBJECT
         return Result(Outcome.PERMANENT, code="gone") if gone else result
 
     def _source(self, url: httpx.URL) -> Source:
         if self.replaced:
             base = httpx.URL(self.base_url)
             url = url.copy_with(scheme=base.scheme, host=base.host, port=base.port)
-        # Our key leaves encrypted, or to the very origin it was configured for.
-        ours = url.scheme == "https" or origin_of(url) in self.trusted
+        # Our key leaves to Meta itself, encrypted, or to the very origin it was configured for.
+        ours = origin_of(url) in self.trusted or _metas(url)
         return Source(str(url), self.headers if ours else {}, self.trusted)
+
+
+def _metas(url: httpx.URL) -> bool:
+    scheme, host, port = origin_of(url)
+    return (scheme, port) == ("https", 443) and f".{host}".endswith(_HOSTS)
 
 
 def media_api(channel: Channel) -> MediaApi | Result:
@@ -102,7 +108,7 @@ def media_api(channel: Channel) -> MediaApi | Result:
     native = channel.native
     provider = native.get("provider", "cloud")
     if channel.kind != "whatsapp" or provider not in {"cloud", dialog360.NAME}:
-        return Result(Outcome.PERMANENT, code="unsupported")
+        return Result(Outcome.PERMANENT, code="unsupported", asked=False)
     partner = provider == dialog360.NAME
     base = (native.get("base_url") or (dialog360.BASE_URL if partner else graph.BASE_URL)).rstrip("/")
     if partner:
@@ -112,4 +118,4 @@ def media_api(channel: Channel) -> MediaApi | Result:
         upload = f"{base}/{quote(number, safe='')}/media"
         headers = {"Authorization": f"Bearer {token}"}
         return MediaApi(base, upload, headers, graph.result, {"phone_number_id": number})
-    return Result(Outcome.CHANNEL, code="configuration")
+    return Result(Outcome.CHANNEL, code="configuration", asked=False)

@@ -130,7 +130,9 @@ _RETRY = {
     1,
     2,
     4,
+    17,
     613,
+    80004,
     80007,
     130429,
     131000,
@@ -144,6 +146,7 @@ _RETRY = {
     138013,
     2494100,
 }
+_NO_OBJECT = (100, 33)  # code and subcode: the number is no more, or the token no longer sees it
 _PACED = 131056  # too many messages to the same person; about one in six seconds is borne
 _CHANNEL = {0, 3, 10, 33, 190, 368, 131005, 131031, 131037, 131042, 131044, 131045, 131064, 133010}
 _CHANNEL |= set(range(200, 300))  # permission not granted, or removed
@@ -175,7 +178,12 @@ def failure(answer: Answer, error: Mapping[str, Any]) -> Result:
     code = error.get("code")
     if not isinstance(code, int) or isinstance(code, bool):
         return refused(answer, None, f"http_{answer.status}")
-    return refused(answer, _by_code(code, transient=error.get("is_transient") is True), str(code))
+    if (code, error.get("error_subcode")) == _NO_OBJECT:
+        return refused(answer, Outcome.CHANNEL, str(code))
+    # Of a crash, "it passes" tells nothing of what had been done before it.
+    crashed = answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    transient = error.get("is_transient") is True and not crashed
+    return refused(answer, _by_code(code, transient=transient), str(code))
 
 
 def refused(answer: Answer, outcome: Outcome | None, code: str) -> Result:
@@ -203,7 +211,7 @@ def _by_status(status: int) -> Outcome:
 
 
 Render = Callable[[Outbound], Mapping[str, Any] | Result]
-"""A kind's message body for the Graph API, or the Result of not being able to write one."""
+"""A kind's message body for the Graph API, or the Result (not asked) of not being able to write one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,12 +256,12 @@ class GraphSender:
             return body
         to, raw = self._endpoint(outbound.channel), _json(body)
         if to is None:
-            return Result(Outcome.CHANNEL, code="configuration")
+            return Result(Outcome.CHANNEL, code="configuration", asked=False)
         if raw is None:
-            return Result(Outcome.PERMANENT, code="invalid_content")
+            return Result(Outcome.PERMANENT, code="invalid_content", asked=False)
         # Asked last, so that nothing stands between the answer and the request.
         if permit.path != Path.NATIVE or self._monotonic() >= permit.expires:
-            return Result(Outcome.RETRY, code="permit")
+            return Result(Outcome.RETRY, code="permit", asked=False)
         answer = await self._post(to, raw)
         return answer if isinstance(answer, Result) else to.read(answer)
 

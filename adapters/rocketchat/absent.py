@@ -7,8 +7,8 @@ from router.domain.channel import Channel
 from router.domain.job import Outcome, Result
 from router.domain.ports import Outbound, Permit, RoomInfo, RoomMessage
 
-_REFUSED = Result(Outcome.PERMANENT, code="rocketchat_not_configured")
-_LATER = Result(Outcome.RETRY, code="rocketchat_not_configured", retry_after=60.0)
+_REFUSED = Result(Outcome.PERMANENT, code="rocketchat_not_configured", asked=False)
+_LATER = Result(Outcome.RETRY, code="rocketchat_not_configured", retry_after=60.0, asked=False)
 
 
 class Absent:

@@ -53,7 +53,7 @@ class AiohttpForwarder:
 
     async def forward(self, channel: Channel, request: Request) -> Result:
         if not channel.webhook_url:
-            return Result(Outcome.PERMANENT, code="no_endpoint")
+            return Result(Outcome.PERMANENT, code="no_endpoint", asked=False)
         try:
             return await self._forward(
                 endpoint(channel.webhook_url, request.raw_path, request.query), request

@@ -9,9 +9,9 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, unquote_to_bytes
 
-from adapters.payload import identifier, items, mapping, moment, text
+from adapters.payload import file_name, identifier, items, mapping, moment, text
 from router.domain.message import Attachment, Content
 from router.domain.ports import RoomMessage
 
@@ -21,7 +21,11 @@ _FAMILIES: Final = ("image", "audio", "video")
 _CLOSE: Final = "livechat-close"
 _THUMB: Final = "thumb-"
 # A file's own address, wherever the workspace is mounted: /file-upload/<id>/<name>, before 1.0 /ufs/<store>/<id>/<name>.
-_PATH: Final = re.compile(r"/(?:file-upload|ufs/[\w:%-]{1,80})/([\w-]{1,100})/([^/?#\\\s]{1,500})")
+_PATH: Final = re.compile(r"/(?:file-upload|ufs/[\w:%-]{1,80})/([\w-]{1,100})/([^/?#\\\s]{1,500})", re.ASCII)
+_ID: Final = re.compile(r"[\w-]{1,100}", re.ASCII)
+_CLIMBS: Final = re.compile(r"[\\\x00-\x1f\x7f]|(?:^|/)\.{1,2}(?:[;/]|$)")
+_DECODED: Final = 5  # times; whatever stands before Rocket.Chat decodes less often
+_NAMELESS: Final = "file"
 
 
 def message(item: Mapping[str, Any], *, by_agent: bool, author_id: str | None, closing: bool) -> RoomMessage:
@@ -113,13 +117,15 @@ def _file(
     file_id, name = identifier(file.get("_id")), text(file.get("name"))
     link = links.get(file_id or "", {})
     told = _place(link.get("title_link")) or _place(upload.get("publicFilePath"))
-    if told is None and file_id is not None and re.fullmatch(r"[\w-]{1,100}", file_id):
-        told = file_id, f"/file-upload/{file_id}/{quote(name or 'file', safe='')}"
+    if told is None and file_id is not None and _ID.fullmatch(file_id):
+        # Rocket.Chat finds it by its id: a name that climbs is not needed.
+        called = quote(name, safe="", errors="replace") if name and not _climbs(name) else _NAMELESS
+        told = file_id, f"/file-upload/{file_id}/{called}"
     if told is None:
         return None
     mime = text(file.get("type")) or text(upload.get("type")) or _of(link, "type")
     size = _size(file.get("size")) or _size(upload.get("size")) or _size(_any(link, "size"))
-    return Attachment(told[1], mime, name or text(link.get("title")), size=size)
+    return Attachment(told[1], mime, file_name(name or link.get("title")), size=size)
 
 
 def _linked(attachment: Mapping[str, Any]) -> Attachment | None:
@@ -127,14 +133,30 @@ def _linked(attachment: Mapping[str, Any]) -> Attachment | None:
     told = next((found for name in _LINKS if (found := _place(attachment.get(name)))), None)
     if told is None:
         return None
-    name, size = text(attachment.get("title")), _size(_any(attachment, "size"))
+    name, size = file_name(attachment.get("title")), _size(_any(attachment, "size"))
     return Attachment(told[1], _of(attachment, "type"), name, size=size)
 
 
 def _place(link: Any) -> tuple[str, str] | None:
-    """Id and path of an uploaded file; None for any other address."""
+    """Id and path of an uploaded file, its name quoted; None for any other address, and for a path that leads elsewhere
+    once a proxy on its way decodes it."""
     found = _PATH.search(text(link) or "")
-    return None if found is None or set(found[2]) == {"."} else (found[1], found[0])
+    if found is None or _climbs(found[0]):
+        return None
+    folder, _, name = found[0].rpartition("/")
+    return found[1], f"{folder}/{quote(unquote_to_bytes(name.encode('utf-8', 'replace')), safe='')}"
+
+
+def _climbs(path: str) -> bool:
+    """Whether a path leaves its folder (or is none), however often it is decoded."""
+    for _ in range(_DECODED):
+        if _CLIMBS.search(path):
+            return True
+        decoded = unquote(path)
+        if decoded == path:
+            return False
+        path = decoded
+    return True
 
 
 def _any(attachment: Mapping[str, Any], what: str) -> Any:

@@ -33,7 +33,7 @@ _SETTINGS: dict[str, Any] = {
 _INTEGRATION = frozenset({"webhook-incoming", "webhook-outgoing"})
 _PERMISSIONS = (
     "access-permissions", "api-bypass-rate-limit", "close-livechat-room", "close-others-livechat-room", "create-user",
-    "manage-outgoing-integrations", "message-impersonate", "view-l-room", "view-livechat-manager",
+    "manage-outgoing-integrations", "message-impersonate", "view-full-other-user-info", "view-l-room", "view-livechat-manager",
     "view-livechat-rooms", "view-privileged-setting",
 )  # fmt: skip
 

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
+from router.api import models
 from router.domain.errors import Conflict, Rejected, StaleFlags, Unavailable
 from router.logs import event as log
 
@@ -32,6 +33,15 @@ _WITHOUT_ECHO: Final = {
     "uuid_parsing": "Input should be a UUID",
     "extra_forbidden": "There is no such field",
 }
+_KNOWN: Final = frozenset(
+    name
+    for model in vars(models).values()
+    if isinstance(model, type) and issubclass(model, models.Request)
+    for field, told in model.model_fields.items()
+    for name in (field, told.alias)
+    if name
+)
+"""The names of fields of a body that an answer may repeat: every other one is the caller's own text."""
 
 
 class Problem(BaseModel):
@@ -82,14 +92,17 @@ async def _rejected(_: Request, error: Exception) -> JSONResponse:
 async def _invalid(_: Request, error: Exception) -> JSONResponse:
     """The first thing wrong. A path that holds no id at all is an address where there is nothing."""
     assert isinstance(error, RequestValidationError)  # noqa: S101 - for the type checker
-    first: dict[str, Any] = error.errors()[0]
+    found = error.errors()
+    first: dict[str, Any] = found[0]
     place, *inside = first["loc"]
     if place == "path":
         return problem(404, *_CODES[404])
-    if first["type"] == "extra_forbidden":
-        inside = inside[:-1]  # the name of an unknown field is the caller's own text
-    named = [part for part in inside if isinstance(part, str)]
+    named = [part for part in inside if isinstance(part, str) and (place != "body" or part in _KNOWN)]
     detail = _WITHOUT_ECHO.get(first["type"], first["msg"])
+    if first["type"] == "extra_forbidden":
+        # A name is known perhaps, but not there.
+        named = [part for part in inside[:-1] if part in _KNOWN]
+        detail = f"{detail} ({sum(one['type'] == first['type'] for one in found)} unknown)"
     return problem(422, "invalid", detail, field=".".join(named) or place)
 
 

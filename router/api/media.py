@@ -11,6 +11,7 @@ from fastapi.responses import StreamingResponse
 from starlette.datastructures import UploadFile
 
 from router.api.auth import AtDesk, Caller, Needs, guarded
+from router.api.errors import Problem
 from router.api.models import FileItem, Name, Uploaded
 from router.control import media
 from router.domain.errors import Rejected
@@ -42,12 +43,17 @@ _BODY: Final[dict[str, Any]] = {
 
 
 @router.post(
-    "/media", status_code=HTTPStatus.CREATED, response_model=Uploaded, openapi_extra=_BODY
-)  # fmt: skip
+    "/media",
+    status_code=HTTPStatus.CREATED,
+    response_model=Uploaded,
+    openapi_extra=_BODY,
+    responses={408: {"model": Problem, "content": {"application/problem+json": {}}}},
+)
 async def upload(
     request: Request, desk: AtDesk, caller: Sends, filename: FileName = None, channel: Name | None = None
 ) -> Any:
-    """Keep a file to send: the body is its bytes, or a form with one file. A key for every tenant names the `channel`."""
+    """Keep a file to send: the body is its bytes, or a form with one file. A key for every tenant names the `channel`.
+    503 `busy` while eight files are coming in, 408 `too_slow` for one that takes longer than five minutes."""
     declared = request.headers.get("content-type", "")
     if not declared.lower().startswith("multipart/form-data"):
         return await media.upload(

@@ -25,4 +25,4 @@ async def put(desk: AtDesk, caller: Writes, id_user: UUID, body: UserRequest) ->
     if all(one.tenant != tenant for one in desk.channels.values()):
         raise Rejected("unknown_tenant", "no channel belongs to this tenant")
     told = users.Told(body.name, body.phone, body.email)
-    return await users.put(desk, id_user, told, tenant=tenant, by=caller.by)
+    return await users.put(desk, id_user, told, tenant=tenant, by=caller.by, vouched=caller.bound is None)

@@ -28,7 +28,9 @@ Authentic = Callable[[Sequence[tuple[bytes, bytes]], bytes], bool]
 
 PREFIX: Final = "/webhooks/"
 RETRY_AFTER: Final = b"5"  # seconds
-SIGNING_KEYS: Final = ("app_secret", "secret_token", "auth_token")
+SIGNING_KEYS: Final = (
+    "app_secret", "webhook_token", "previous_app_secret", "previous_webhook_token", "secret_token", "auth_token",
+)  # fmt: skip
 """What a provider's signature or token is checked with; a channel that has one never takes an unsigned event."""
 
 _BEARER: Final = b"bearer "

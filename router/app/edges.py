@@ -62,7 +62,7 @@ def worker_of(settings: Settings, core: Core, edges: Edges, bell: Doorbell) -> W
     delivery = Delivery(
         store=desk.store, clock=core.clock, random=core.dice, ids=desk.ids, channels=desk.channels, kinds=desk.kinds,
         senders=edges.senders, forwarder=edges.forwarder, rocketchat=edges.rocketchat, rooms=core.rooms,
-        files=edges.files, meter=desk.meter, policy=settings.policy,
+        pins=desk.facade, files=edges.files, meter=desk.meter, policy=settings.policy,
     )  # fmt: skip
     return Worker(
         store=desk.store, ingest=ingest, delivery=delivery, pins=desk.facade, bell=bell, channels=desk.channels,

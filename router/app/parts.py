@@ -161,7 +161,12 @@ def admin_of(settings: Settings, rest: RocketChatRest | None) -> Admin | None:
     known = settings.rocketchat
     if known is None or rest is None:
         return None
-    return Admin(rest.client, webhook_token=known.webhook_token, integration_token=known.integration_token)
+    return Admin(
+        rest.client,
+        webhook_token=known.webhook_token,
+        integration_token=known.integration_token,
+        bot_user_id=known.bot_user_id,
+    )
 
 
 async def learn_rooms(sweep: Sweep, count: bool) -> Mapping[str, int]:

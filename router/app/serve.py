@@ -37,6 +37,9 @@ POOL = 16
 """Connections of each role a serving process opens at most."""
 SLOTS = 32
 """Requests a worker process has under way at most."""
+TRANSFERS = 8
+"""Files a worker process fetches or hands over at once at most."""
+POSTPONED_SECONDS = 1.0
 SPLITTERS = 2
 BEAT_SECONDS = 1.0
 GAUGE_SECONDS = 2.0
@@ -250,6 +253,7 @@ def _start_worker(running: _Loops, worker: Worker, bell: Doorbell) -> None:
 async def _dispatch(delivery: Delivery, bell: Doorbell) -> None:
     """Claim while there are free slots; each claim is carried out on its own."""
     slots, under_way = asyncio.Semaphore(SLOTS), set[asyncio.Task[None]]()
+    transfers = asyncio.Semaphore(TRANSFERS)
     try:
         while True:
             await slots.acquire()
@@ -260,7 +264,18 @@ async def _dispatch(delivery: Delivery, bell: Doorbell) -> None:
                 slots.release()
                 await bell.wait("work", POLL_SECONDS)
                 continue
-            task = asyncio.create_task(_carry(delivery, claim, slots))
+            taken = slots
+            if (
+                claim.media is not None
+            ):  # files are slow: they have places of their own, so that no message waits
+                slots.release()
+                if transfers.locked():
+                    with contextlib.suppress(Unavailable, Conflict):
+                        await delivery.postpone(claim, POSTPONED_SECONDS)
+                    continue
+                await transfers.acquire()
+                taken = transfers
+            task = asyncio.create_task(_carry(delivery, claim, taken))
             under_way.add(task)
             task.add_done_callback(under_way.discard)
     finally:

@@ -30,12 +30,14 @@ async def _reconcile(desk: "Desk", args: argparse.Namespace) -> Answer:
     from router.control import reconcile as control
 
     found = await control.reconcile(desk, args.since)
-    text = pairs((name, found[name]) for name in ("rooms", "messages", "added", "unplaced"))
+    text = pairs((name, found[name]) for name in ("rooms", "messages", "added", "unplaced", "unread"))
     notes = []
     if found["unplaced"]:
         notes.append(
             "figueira: some rooms have a source that no channel is mapped to: see sources in [rocketchat]"
         )
-    if not found["complete"]:
+    if found["unread"]:
+        notes.append(f"figueira: {found['unread']} rooms could not be read ({found['reason']}): run it again")
+    if not found["ended"]:
         notes.append(f"figueira: Rocket.Chat stopped answering ({found['reason']}): run it again")
     return Answer(found, text, notes, DONE if found["complete"] else FAILED)

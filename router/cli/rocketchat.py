@@ -21,6 +21,9 @@ def add(menu: Menu) -> None:
     )
     setup = group.add("setup", "set its webhook, and the integration of team rooms", at_desk(_setup))
     setup.add_argument("--dry-run", action="store_true", help="say what would be set, and set nothing")
+    setup.add_argument(
+        "--replace", action="store_true", help="take the webhook from the system it calls now; audited"
+    )
     by(setup)
 
 
@@ -33,7 +36,7 @@ async def _check(desk: "Desk", _: argparse.Namespace) -> Answer:
 async def _setup(desk: "Desk", args: argparse.Namespace) -> Answer:
     from router.control import rocketchat as control
 
-    return report(await control.setup(desk, dry_run=args.dry_run, by=args.by))
+    return report(await control.setup(desk, dry_run=args.dry_run, by=args.by, replace=args.replace))
 
 
 def report(told: Mapping[str, Any]) -> Answer:

@@ -48,12 +48,23 @@ def settings_of(args: argparse.Namespace) -> Settings:
     keys = {name: adapter.capabilities["settings"] for name, adapter in KINDS.items()}
     settings = load(os.environ, args.config, kinds=KINDS, native_keys=keys)
     for channel in settings.channels.values():
+        for key in KINDS[channel.kind].capabilities.get("numbers", ()):
+            _check_number(f"channels.{channel.slug}.native.{key}", channel.native.get(key))
         known, given = KINDS[channel.kind].capabilities["providers"], channel.native.get("provider")
         if given is not None and given not in known:
             raise ConfigurationError(
                 f"channels.{channel.slug}.native.provider: {channel.kind} knows {', '.join(known)}; leave it out or name one"
             )
     return settings
+
+
+def _check_number(key: str, given: str | None) -> None:
+    try:
+        good = given is None or 0 < float(given) < float("inf")
+    except ValueError:
+        good = False
+    if not good:
+        raise ConfigurationError(f"{key}: it must be a number above 0; leave it out or write one")
 
 
 def open_desk(settings: Settings) -> AbstractAsyncContextManager["Desk"]:

@@ -4,7 +4,7 @@ Only the shape is judged here; whether a channel can carry it, its kind says (`K
 """
 
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -23,7 +23,8 @@ _URL_LENGTH: Final = 2048
 _NAME_LENGTH: Final = 240
 _EMOJI_LENGTH: Final = 32
 _CARDS: Final = 257
-_SHOWN: Final = 64
+DEPTH: Final = 32
+"""Objects and lists within one another; WhatsApp's own messages need ten."""
 
 Object = Mapping[str, Any]
 
@@ -39,6 +40,8 @@ async def read(desk: Desk, tx: Tx, channel: Channel, body: Object) -> Content:
         raise Rejected("empty", f"say what to send: one of {', '.join(READERS)}")
     if len(given) > 1:
         raise Rejected("invalid_content", f"exactly one of {', '.join(READERS)} says what to send")
+    if deep(body[given[0]]):
+        raise Rejected("invalid_content", f"{given[0]} is nested deeper than {DEPTH} levels")
     content = await READERS[given[0]](desk, tx, channel, body[given[0]])
     if body.get("reply_to") is not None:
         answered = str(_uuid(body["reply_to"], "reply_to"))
@@ -191,10 +194,33 @@ READERS: Final[Mapping[str, Reader]] = {
 def _fields(given: Any, where: str, known: set[str], code: str = "invalid_content") -> Object:
     if not isinstance(given, dict):
         raise Rejected(code, f"{where} is an object")
-    for name in given:
-        if name not in known:
-            raise Rejected("unknown_field", f"there is no field {where}.{name[:_SHOWN]!r}")
+    only_known(given, known, where)
     return given
+
+
+def only_known(given: Object, known: Collection[str], where: str) -> None:
+    """Raises Rejected unknown_field, which tells where the field stands: its name is the caller's own text."""
+    place = next((number for number, name in enumerate(given, 1) if name not in known), None)
+    if place is not None:
+        raise Rejected(
+            "unknown_field", f"field {place} of {where} is unknown; known are {', '.join(sorted(known))}"
+        )
+
+
+def deep(value: Any) -> bool:
+    """Whether JSON is nested deeper than DEPTH; what reads it later may recurse."""
+    level = [value]
+    for _ in range(DEPTH + 1):
+        level = [one for each in level for one in _inside(each)]
+        if not level:
+            return False
+    return True
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _words(fields: Object, name: str, most: int, where: str, code: str = "invalid_content") -> str | None:

@@ -11,6 +11,7 @@ from router.domain.errors import Rejected
 from router.domain.job import EventState, Job, JobKind, JobState
 from router.domain.message import Message, Status
 from router.domain.ports import Tx
+from router.domain.sending import named_by_us
 from router.facade import gate_of
 from router.storage.queries import talk, work
 
@@ -21,6 +22,7 @@ UNKNOWN = "unknown"
 """The reason of a send nobody knows the end of: only a person who names it may have it sent again."""
 _MOST = 10_000
 _ID = ("unknown_dead_letter", "dead letter")
+_DROPPED = ("body_dropped", "the received bytes have been dropped: there is nothing to forward or split", 409)
 
 Letter = dict[str, Any]
 
@@ -154,7 +156,10 @@ async def _unsplit(tx: Tx, wanted: UUID) -> Letter | None:
 
 
 async def _replay(desk: Desk, tx: Tx, job_id: UUID, by: str) -> None:
-    if await work.split_again(tx, job_id):
+    again = await work.split_again(tx, job_id)
+    if again is None:
+        raise Rejected(*_DROPPED)
+    if again:
         await audit.record(desk, tx, act="deadletter.replay", subject=str(job_id), by=by)
         return
     letter = await _letter(tx, job_id, lock=True)
@@ -193,7 +198,7 @@ async def _requeued(desk: Desk, tx: Tx, job: Job, message_id: UUID) -> Job:
 
 def _waiting(desk: Desk, message: Message, path: Path) -> Message:
     source_id = message.source_id
-    if path is Path.ROCKETCHAT and source_id is None:
+    if source_id is None and named_by_us(message.content, path):
         source_id = desk.ids.rocketchat()
     return replace(message, status=Status.QUEUED, path=path, source_id=source_id, error_code=None)
 
@@ -204,8 +209,6 @@ async def _reopened(tx: Tx, job: Job, letter_id: UUID) -> None:
         return
     event = await tx.event(job.event_id, job.event_at)
     if event is None:
-        raise Rejected(
-            "body_dropped", "the received bytes have been dropped: there is nothing to forward", 409
-        )
+        raise Rejected(*_DROPPED)
     if not await work.other_letters(tx, job.event_id, letter_id):
         await tx.mark_split(event, EventState.WAITING)

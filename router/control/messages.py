@@ -23,7 +23,6 @@ OURS = ("chunks", "chunk_of", "chunk")
 """What the pieces of a long text are told by in `metadata`: no caller's."""
 METADATA_BYTES = 4096
 KEY_LENGTH = 255
-_SHOWN = 64
 
 Body = Mapping[str, Any]
 
@@ -111,9 +110,7 @@ async def one(desk: Desk, message_id: UUID | str, tenant: str | None = None) -> 
 
 
 async def _order(desk: Desk, tx: Tx, body: Body, tenant: str | None, author: Author) -> Order:
-    for name in body:
-        if name not in _FIELDS:
-            raise Rejected("unknown_field", f"there is no field {name[:_SHOWN]!r}")
+    contents.only_known(body, _FIELDS, "the body")
     recipient = _recipient(body)
     if "channel" not in body and "conversation_id" in recipient:
         channel = await _channel_of(desk, tx, recipient["conversation_id"])
@@ -171,6 +168,8 @@ def _metadata(metadata: Any) -> dict[str, Any]:
         return {}
     if not isinstance(metadata, dict):
         raise Rejected("invalid_field", "metadata is a JSON object")
+    if contents.deep(metadata):
+        raise Rejected("invalid_field", f"metadata is nested deeper than {contents.DEPTH} levels")
     if any(name in metadata for name in OURS):
         raise Rejected("invalid_field", f"metadata: {', '.join(OURS)} are set by the router")
     if len(json.dumps(metadata, ensure_ascii=False).encode("utf-8", "surrogatepass")) > METADATA_BYTES:

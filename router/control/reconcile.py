@@ -9,12 +9,13 @@ from router.domain.errors import Rejected
 
 
 async def reconcile(desk: Desk, since: datetime | None) -> dict[str, Any]:
-    """{rooms, messages, added, unplaced, complete, reason}: how many rooms and messages were read, how many of them
-    had been lost. Raises Rejected no_rocketchat."""
+    """{rooms, messages, added, unplaced, unread, ended, reason, complete}: how many rooms and messages were read, how
+    many of them had been lost. Raises Rejected no_rocketchat."""
     if desk.sweep is None:
         raise Rejected(
             "no_rocketchat",
             "Rocket.Chat's history cannot be read: set user_id and auth_token in [rocketchat]",
             409,
         )
-    return asdict(await desk.sweep.run(since))
+    found = await desk.sweep.run(since)
+    return asdict(found) | {"complete": found.complete}

@@ -1,6 +1,6 @@
 """Is Rocket.Chat set up for the router, and setting it up."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -28,20 +28,26 @@ async def check(desk: Desk) -> dict[str, Any]:
     return _told(found)
 
 
-async def setup(desk: Desk, *, dry_run: bool, by: str) -> dict[str, Any]:
-    """As `check`, of what was set, or with `dry_run` would be. Raises ConfigurationError, also without a public URL."""
+async def setup(desk: Desk, *, dry_run: bool, by: str, replace: bool = False) -> dict[str, Any]:
+    """As `check`, of what was set, or with `dry_run` would be. A webhook that calls another system is left alone unless
+    `replace`; what stood there is audited before anything is set. Raises ConfigurationError, also without a public URL.
+    """
     admin, url = _admin(desk), webhook_url(desk)
     if url is None:
         raise ConfigurationError(f"public_url: {_NO_URL}")
-    found = await admin.setup(url, dry_run=dry_run)
     if not dry_run:
-        detail = {one.name: one.ok for one in found}
-
-        async def work(tx: Tx) -> None:
-            await audit.record(desk, tx, act="rocketchat.setup", subject=RESERVED, by=by, detail=detail)
-
-        await desk.store.transact(work)
+        await _record(desk, "rocketchat.prepare", by, {"replace": replace, "former": await admin.standing()})
+    found = await admin.setup(url, dry_run=dry_run, replace=replace)
+    if not dry_run:
+        await _record(desk, "rocketchat.setup", by, {one.name: one.ok for one in found})
     return _told(found)
+
+
+async def _record(desk: Desk, act: str, by: str, detail: Mapping[str, Any]) -> None:
+    async def work(tx: Tx) -> None:
+        await audit.record(desk, tx, act=act, subject=RESERVED, by=by, detail=detail)
+
+    await desk.store.transact(work)
 
 
 def webhook_url(desk: Desk) -> str | None:

@@ -15,7 +15,7 @@ from router.domain.conversation import Contact, Identity
 from router.domain.errors import Rejected
 from router.domain.message import Alias
 from router.domain.phone import digits
-from router.domain.ports import Refusal, Tx
+from router.domain.ports import NOT_THEIRS, Refusal, Tx
 from router.identity import Resolver
 from router.storage.queries import users
 
@@ -25,6 +25,7 @@ PHONE: Final = "whatsapp"
 """A phone is known as an address of this kind."""
 EMAIL_LENGTH: Final = 254
 
+_MARK: Final = 12  # hex digits
 _USERNAME: Final = re.compile(r"[^0-9a-z._-]+")
 
 
@@ -53,30 +54,36 @@ class _Way:
     aliases: tuple[Alias, ...]
 
 
-async def put(desk: Desk, user_id: UUID, told: Told, *, tenant: str, by: str) -> dict[str, Any]:
+async def put(
+    desk: Desk, user_id: UUID, told: Told, *, tenant: str, by: str, vouched: bool = False
+) -> dict[str, Any]:
     """{id_user, contact_id, rocketchat: {state, rc_user_id?, code?, detail?}}; said twice, it is done once.
 
     `state`: mapped, not_configured, or refused, which is no failure of the rest. The clinic's own row of the user is
-    never changed. A contact that wrote before the clinic told of it has a user we made: it gets the clinic's id. Raises Rejected: invalid_phone, invalid_email, unknown_channel, not_mapped (422), identity_taken (409).
+    never changed. A contact that wrote before the clinic told of it has a user we made: it gets the clinic's id.
+
+    A user that Rocket.Chat has already is taken only where the router serves no other tenant, or when the caller, who
+    may speak for all of them, has `vouched`: an e-mail alone does not say whose patient it is. Raises Rejected:
+    invalid_phone, invalid_email, unknown_channel, not_mapped (422), identity_taken (409).
     """
     ways = _ways(desk, told, tenant)
 
-    async def work(tx: Tx) -> tuple[Contact, str | None]:
-        contact = await _contact(desk, tx, user_id, told, tenant, ways)
-        return contact, await users.rocketchat_user(tx, user_id)
+    async def work(tx: Tx) -> Contact:
+        return await _contact(desk, tx, user_id, told, tenant, ways)
 
     try:
-        contact, rc_user_id = await desk.store.transact(work, tenant=tenant)
+        contact = await desk.store.transact(work, tenant=tenant)
     except _WroteFirst as first:
         await _adopt(desk, first.contact_id, user_id, told, by, tenant)
-        contact, rc_user_id = await desk.store.transact(work, tenant=tenant)
+        contact = await desk.store.transact(work, tenant=tenant)
+    rc_user_id = await desk.store.transact(lambda tx: users.rocketchat_user(tx, user_id, tenant))
     given = sorted(name for name in ("name", "phone", "email") if getattr(told, name) is not None)
     await _record(desk, "user.put", user_id, by, tenant, {"contact_id": str(contact.id), "given": given})
     state = {"state": "mapped", "rc_user_id": rc_user_id} if rc_user_id else None
     return {
         "id_user": str(user_id),
         "contact_id": str(contact.id),
-        "rocketchat": state or await _mapped(desk, user_id, _named(told, contact), by, tenant),
+        "rocketchat": state or await _mapped(desk, user_id, _named(told, contact), by, tenant, vouched),
     }
 
 
@@ -182,7 +189,7 @@ async def _adopt(desk: Desk, contact_id: UUID, user_id: UUID, told: Told, by: st
             return
         await users.add_user(tx, user_id, told.name or contact.name)
         await _saved(tx, contact, user_id, told)
-        await users.map_again(tx, made, user_id)
+        await users.map_again(tx, made, user_id, tenant)
         dropped = await users.drop_user(tx, made, contact.name)
         detail = {"contact_id": str(contact.id), "instead_of": str(made), "dropped": dropped}
         await audit.record(
@@ -215,33 +222,40 @@ async def _made(desk: Desk, tx: Tx, user_id: UUID, told: Told, tenant: str, ways
 # Rocket.Chat -----------------------------------------------------------------------------------------------
 
 
-async def _mapped(desk: Desk, user_id: UUID, told: Told, by: str, tenant: str) -> dict[str, Any]:
+async def _mapped(
+    desk: Desk, user_id: UUID, told: Told, by: str, tenant: str, vouched: bool
+) -> dict[str, Any]:
     """The user there, made outside of any transaction, then mapped."""
     if desk.admin is None:
         return {"state": "not_configured"}
     if told.email is None:
         return _refused(Refusal("no_email", "a user of Rocket.Chat needs an e-mail: send one"))
     email = _email(told.email)
-    username = username_of(email)
-    made = await desk.admin.create_user(name=told.name or username, email=email, username=username)
+    alone = all(one.tenant == tenant for one in desk.channels.values())
+    adopt = alone or vouched
+    plain = username_of(email)
+    username = plain if alone else f"{plain}-{_mark(desk, tenant, user_id, email)}"
+    made = await desk.admin.create_user(name=told.name or plain, email=email, username=username, adopt=adopt)
     if isinstance(made, Refusal):
         return _refused(made)
 
-    async def work(tx: Tx) -> UUID | None:
-        await tx.map_rocketchat_user(made, user_id, users.ORIGIN)
-        owner = await tx.user_of_rocketchat(made)
-        if owner == user_id:
+    async def work(tx: Tx) -> bool:
+        mapped = await users.map_rocketchat(tx, made, user_id, tenant, adopt=adopt)
+        if mapped:
             detail = {"rc_user_id": made}
             await audit.record(
                 desk, tx, act="user.map", subject=str(user_id), by=by, tenant=tenant, detail=detail
             )
-        return owner
+        return mapped
 
-    if await desk.store.transact(work) != user_id:
-        return _refused(
-            Refusal("identity_taken", "Rocket.Chat's user with this e-mail is another user's already")
-        )
+    if not await desk.store.transact(work):
+        return _refused(NOT_THEIRS)
     return {"state": "mapped", "rc_user_id": made}
+
+
+def _mark(desk: Desk, tenant: str, user_id: UUID, email: str) -> str:
+    """What shows in a user name that we gave it, and to whom: nobody else can make it up."""
+    return desk.pseudonym(f"{tenant}\x1f{user_id}\x1f{email.lower()}")[:_MARK]
 
 
 def _refused(why: Refusal) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from router.domain.ports import (
     Meter,
     Outbound,
     Permit,
+    Pins,
     Random,
     RocketChat,
     RoomIngest,
@@ -38,7 +39,7 @@ from router.domain.ports import (
     Store,
     Tx,
 )
-from router.domain.sending import Verdict, judge_unknown, refusal
+from router.domain.sending import Verdict, judge_unknown, refusal, upload_target
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class Claims:
     def __init__(
         self, *, store: Store, clock: Clock, random: Random, ids: Ids, channels: Mapping[str, Channel],
         kinds: Mapping[str, Kind], senders: Mapping[tuple[Path, str], Sender], forwarder: Forwarder,
-        rocketchat: RocketChat, rooms: RoomIngest, files: Files, meter: Meter, policy: Policy,
+        rocketchat: RocketChat, rooms: RoomIngest, pins: Pins, files: Files, meter: Meter, policy: Policy,
     ) -> None:  # fmt: skip
         self._store = store
         self._clock = clock
@@ -79,6 +80,7 @@ class Claims:
         self._forwarder = forwarder
         self._rocketchat = rocketchat
         self._rooms = rooms
+        self._pins = pins
         self._files = files
         self._meter = meter
         self._policy = policy
@@ -93,15 +95,12 @@ class Claims:
         if found is None:
             return None
         now = await tx.now()
-        job = replace(
-            found, state=JobState.RUNNING, uncertain=found.uncertain or found.state is JobState.RUNNING
-        )
-        if job.uncertain and not found.uncertain:
-            await tx.save_job(job)
+        job = replace(found, state=JobState.RUNNING)
         if job.kind is JobKind.SEND:
             return await self._claim_send(tx, found, job, now, before)
         if job.kind is JobKind.FETCH and job.media_id is not None:
             return await self._claim_fetch(tx, found, job, job.media_id, now)
+        job = await self._unsure_if(tx, job, found.state is JobState.RUNNING)
         if found.state is JobState.RUNNING and job.attempts > self._policy.max_attempts:
             return await self._abandon(tx, job, now)
         if not await self._pass_gate(tx, job, now):
@@ -109,6 +108,13 @@ class Claims:
         if job.kind is JobKind.FORWARD and job.event_id is not None and job.event_at is not None:
             return Claim(job, now, event=await tx.event(job.event_id, job.event_at))
         return Claim(job, now)
+
+    async def _unsure_if(self, tx: Tx, job: Job, lapsed: bool) -> Job:
+        """A lease that lapsed with a request under way: it may have arrived."""
+        if lapsed and not job.uncertain:
+            job = replace(job, uncertain=True)
+            await tx.save_job(job)
+        return job
 
     async def _abandon(self, tx: Tx, job: Job, now: datetime) -> Claim:
         """Its leases ran out again and again: whoever carries it out falls over. It must not hold its lanes for ever."""
@@ -152,11 +158,24 @@ class Claims:
         channel = self._channels.get(job.channel)
         if message is None or channel is None or RANK[message.status] >= RANK[Status.SENT]:
             return Claim(job, now)
-        tried = await self._close_attempts(tx, await tx.attempts(message.id), now)
+        made = await tx.attempts(message.id)
+        lost = any(attempt.outcome is None and attempt.job_id == job.id for attempt in made)
+        job = await self._unsure_if(tx, job, lost)
+        if found.state is JobState.RUNNING and not lost and job.attempts > self._policy.max_attempts:
+            return Claim(job, now, message=message, refused="abandoned")
+        tried = await self._close_attempts(tx, made, now)
         path = job.path or message.path
         verdict = await self._verdict(tx, job, path, tried, now)
         if verdict != Verdict.SEND:
             return Claim(job, now, message=message)
+        return await self._leave(tx, found, Claim(job, now, message=message), message, len(tried), before)
+
+    async def _leave(
+        self, tx: Tx, found: Job, claim: Claim, message: Message, tried: int, before: float
+    ) -> Claim:
+        """The rules are asked at every attempt: a window closes and a contact opts out while a message waits."""
+        job, now, channel = claim.job, claim.now, self._channels[claim.job.channel]
+        path = job.path or message.path
         conversation = await tx.conversation(message.conversation_id, lock=False)
         if conversation is None:
             return Claim(job, now)
@@ -164,10 +183,11 @@ class Claims:
         reach = await tx.reach(channel.slug, conversation.identity_id)
         refused = refusal(message.content, reach, rules, path, now)
         if refused is not None:
-            return Claim(job, now, message=message, refused=refused)
+            return replace(claim, refused=refused)
         outbound = await self._outbound(tx, job, message, conversation, channel)
-        if outbound.media is not None and outbound.file_id is None and self._ready(path, conversation):
-            return await self._preparing(tx, found, job, message, outbound, now)
+        claim = replace(claim, outbound=outbound)
+        if outbound.media is not None and outbound.file_id is None and self._ready(path, outbound):
+            return await self._preparing(tx, found, claim, outbound.media)
         slot = await self._slot(tx, job, conversation, rules, now) if path is Path.NATIVE else now
         if slot > now:
             return await self._held(tx, replace(found, slot_at=slot, due_at=slot), job, now)
@@ -175,11 +195,13 @@ class Claims:
         if not await self._pass_gate(tx, job, now):
             return await self._held(tx, replace(found, slot_at=job.slot_at), job, now)
         attempt = Attempt(
-            self._ids.new(), message.tenant, message.id, job.id, len(tried) + 1, path, job.pin_version, now
+            self._ids.new(), message.tenant, message.id, job.id, tried + 1, path, job.pin_version, now
         )
         await tx.add_attempt(attempt)
+        if outbound.file_id is not None and job.room_id != outbound.room_id:
+            await tx.save_job(replace(job, room_id=outbound.room_id))
         permit = Permit(message.id, path, job.pin_version, before + self._policy.permit_seconds)
-        return Claim(job, now, message=message, attempt=attempt, outbound=outbound, permit=permit)
+        return replace(claim, attempt=attempt, permit=permit)
 
     async def _outbound(
         self, tx: Tx, job: Job, message: Message, conversation: Conversation, channel: Channel
@@ -187,9 +209,12 @@ class Claims:
         """The message with what its content only names: the file, the message it answers."""
         path, content = job.path or message.path, message.content
         media = next(iter(await tx.media_of(message.id)), None) if content.kind in KINDS else None
-        target = upload_target(path, conversation.room_id, message.id)
+        # A file that may have arrived is looked for where it went, under the name it had there.
+        again = job.uncertain and media is not None and path is Path.ROCKETCHAT
+        room_id = job.room_id if again else conversation.room_id
+        target = upload_target(path, channel, room_id, message.id)
         stored = media.sha256 if media is not None and media.state is MediaState.STORED else None
-        file_id = await tx.uploaded(channel.slug, target, stored) if stored else None
+        file_id = await tx.uploaded(channel.slug, target, stored, expired=again) if stored else None
         context = None
         about = content.data.get("message_id") or content.data.get("reply_to")
         if isinstance(about, str):
@@ -198,27 +223,32 @@ class Claims:
                 context = named.source_id if path is Path.ROCKETCHAT else named.external_id
         return Outbound(
             channel, tuple(await tx.aliases(conversation.identity_id)), content, str(message.id),
-            conversation.room_id, message.source_id, media, file_id, context, job.uncertain,
+            room_id, message.source_id, media, file_id, context, job.uncertain,
         )  # fmt: skip
 
-    def _ready(self, path: Path, conversation: Conversation) -> bool:
+    def _ready(self, path: Path, outbound: Outbound) -> bool:
         """A file for Rocket.Chat is given to a room: without one the send itself says so."""
-        return path is Path.NATIVE or conversation.room_id is not None
+        return path is Path.NATIVE or outbound.room_id is not None
 
-    async def _preparing(
-        self, tx: Tx, found: Job, job: Job, message: Message, outbound: Outbound, now: datetime
-    ) -> Claim:
+    async def _preparing(self, tx: Tx, found: Job, claim: Claim, media: Media) -> Claim:
         """Another errand comes first: the file must be fetched, or given to the other side. It may take its time."""
-        media = outbound.media
-        if media is not None and media.state in (MediaState.GONE, MediaState.REFUSED):
-            return Claim(job, now, message=message, refused=media.error_code or "media_gone")
+        job, now, outbound = claim.job, claim.now, claim.outbound
+        claim = Claim(job, now, message=claim.message)
+        if job.uncertain and outbound is not None and outbound.source_id is None and job.room_id is not None:
+            # What may have arrived under a name that is lost cannot be looked for, and must not go under another.
+            return replace(claim, refused="unknown")
+        if media.state in (MediaState.GONE, MediaState.REFUSED):
+            return replace(claim, refused=media.error_code or "media_gone")
         if not await self._pass_gate(tx, job, now):
             return await self._held(tx, found, job, now)
         await tx.save_job(replace(job, lease_until=now + timedelta(seconds=self._policy.transfer_seconds)))
-        return Claim(job, now, message=message, media=media, room_id=outbound.room_id)
+        return replace(claim, media=media, room_id=outbound.room_id if outbound is not None else None)
 
     async def _claim_fetch(self, tx: Tx, found: Job, job: Job, media_id: UUID, now: datetime) -> Claim:
         media = await tx.media(media_id)
+        if media is not None and found.state is JobState.RUNNING and job.attempts > self._policy.max_attempts:
+            media = replace(media, state=MediaState.REFUSED, error_code="abandoned")
+            await tx.save_media(media)
         if media is None or media.state is not MediaState.WAITING:
             await tx.finish_job(job, JobState.DONE)
             return Claim(replace(job, kind=JobKind.SEND), now)
@@ -237,7 +267,7 @@ class Claims:
         slots = [now]
         if rules.per_second:
             span = timedelta(seconds=1 / rules.per_second)
-            slots.append(await tx.reserve(job.channel, span, max(int(rules.per_second), 1)))
+            slots.append(await tx.reserve(job.channel, span, max(int(rules.per_second / 10), 1)))
         if rules.pair_seconds:
             span, key = timedelta(seconds=rules.pair_seconds), f"{job.channel}:{conversation.identity_id}"
             slots.append(await tx.reserve(key, span, rules.pair_burst))
@@ -274,11 +304,6 @@ class Claims:
             idempotent=idempotent,
             policy=self._policy,
         )
-
-
-def upload_target(path: Path, room_id: str | None, message_id: UUID) -> str:
-    """Where an uploaded file serves: with the provider for every message, in Rocket.Chat for one message of one room."""
-    return f"{room_id}/{message_id}" if path is Path.ROCKETCHAT else ""
 
 
 def _rested(found: Job) -> JobState:

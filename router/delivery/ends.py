@@ -10,6 +10,8 @@ from router.domain.ports import Fact, Tx
 from router.domain.sending import backoff, pause, tripped
 
 _NO_SIGN = ("permit", "no_room")
+PACED_DEAD = timedelta(days=1)
+"""How long a send is put off because the provider says that it is too fast for this recipient."""
 
 
 class Ends(Claims):
@@ -27,9 +29,11 @@ class Ends(Claims):
         return [("outcomes_total", 1, (message.kind, job.path or message.path, failed.status))]
 
     async def _breathe(self, tx: Tx, job: Job, result: Result, now: datetime) -> None:
-        """Tell the breaker. A rate limit or a refused permit says nothing about health; nor does Rocket.Chat's refusal of
+        """Tell the breaker. What was refused on our side, a rate limit or a refused permit says nothing about health; nor does Rocket.Chat's refusal of
         our token, which forwards do not carry: it must not hold what patients write."""
-        if result.retry_after is not None or result.outcome is Outcome.PACED or result.code in _NO_SIGN:
+        if not result.asked or result.retry_after is not None or result.outcome is Outcome.PACED:
+            return
+        if result.code in _NO_SIGN:
             return
         if job.gate == ROCKETCHAT_GATE and result.outcome is Outcome.CHANNEL:
             return
@@ -42,8 +46,9 @@ class Ends(Claims):
         """Tries while the other side is down are not the job's fault: they do not count (see `_again`)."""
         if result.code == "no_room":
             return now - job.created_at >= timedelta(seconds=self._policy.room_wait_seconds)
-        spared = result.outcome in (Outcome.CHANNEL, Outcome.PACED)
-        return not spared and job.attempts >= self._policy.max_attempts
+        if result.outcome is Outcome.PACED:
+            return now - job.created_at >= PACED_DEAD
+        return result.outcome is not Outcome.CHANNEL and job.attempts >= self._policy.max_attempts
 
     async def _again(self, tx: Tx, job: Job, result: Result, now: datetime, paced: int = 0) -> None:
         """Later. `paced`: how often in a row the provider has said that it was too fast."""

@@ -6,13 +6,14 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from flags.stage import Path
-from router.delivery.claim import Claim, upload_target
+from router.delivery.claim import Claim
 from router.delivery.ends import Ends
 from router.domain.errors import LeaseLost
 from router.domain.job import JobState, Outcome, Result
 from router.domain.media import Media, MediaState, Origin, Stored
 from router.domain.message import Direction, Message
 from router.domain.ports import Fact, Tx
+from router.domain.sending import upload_target
 
 ROOM_UPLOAD = timedelta(hours=20)
 """Rocket.Chat keeps a file that no message has taken up for a day."""
@@ -79,6 +80,8 @@ class Transfers(Ends):
         fetching = media.state is MediaState.WAITING
         if fetching:
             result, stored = await self._files.fetch(channel, media)
+            # A stranger's host may not hold the lane for as long as it likes.
+            result = replace(result, retry_after=None)
         else:
             result = await self._files.upload(path, channel, media, claim.room_id)
         self._meter.record(
@@ -95,19 +98,29 @@ class Transfers(Ends):
             job = await tx.fenced(claim.job)
         except LeaseLost:
             return []
-        if media is None:  # an upload: it speaks about the side that takes the message, too
+        if media is None and result.outcome in (Outcome.OK, Outcome.CHANNEL):
+            # An upload's answer is about the side that takes the message, too; that it takes long is about the file.
             await self._breathe(tx, job, result, now)
         if row is None or job.state is not JobState.RUNNING:
             return []
+        facts = self._counted(job.channel, Direction.OUTBOUND, media) if media is not None else []
         if result.outcome is Outcome.OK:
             await tx.save_job(
                 replace(job, state=JobState.READY, due_at=now, lease_until=None, attempts=job.attempts - 1)
             )
-            return self._counted(job.channel, Direction.OUTBOUND, media) if media is not None else []
-        if result.outcome is Outcome.PERMANENT or self._exhausted(job, result, now):
-            return await self._give_up(tx, job, row, result.code or "media", now)
-        await self._again(tx, job, result, now)
-        return []
+        elif result.outcome is Outcome.PERMANENT or self._exhausted(job, result, now):
+            return facts + await self._give_up(tx, job, row, result.code or "media", now)
+        else:
+            await self._again(tx, job, result, now)
+        await self._follow(tx, row)
+        return facts
+
+    async def _follow(self, tx: Tx, message: Message) -> None:
+        """Nothing of the message has left: when its conversation has moved meanwhile, the send moves along."""
+        conversation = await tx.conversation(message.conversation_id, lock=False)
+        job = await tx.job_of_message(message.id)
+        if conversation is not None and job is not None and job.pin_version != conversation.pin_version:
+            await self._pins.take_send(tx, job, conversation)
 
     async def _uploaded(
         self, tx: Tx, claim: Claim, result: Result, stored: Stored | None, now: datetime
@@ -120,7 +133,7 @@ class Transfers(Ends):
             channel, path = self._channels[claim.job.channel], claim.job.path or message.path
             days = timedelta(days=self._kinds[channel.kind].rules(channel).upload_days)
             until = now + (ROOM_UPLOAD if path is Path.ROCKETCHAT else days)
-            target = upload_target(path, claim.room_id, message.id)
+            target = upload_target(path, channel, claim.room_id, message.id)
             await tx.save_upload(channel.slug, target, media.sha256, result.external_id, until)
         return None
 

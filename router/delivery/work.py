@@ -6,6 +6,7 @@ is under way; the result is written under the fence of the claim, so a worker th
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -25,6 +26,7 @@ from router.domain.job import (
     Outcome,
     Result,
 )
+from router.domain.media import KINDS
 from router.domain.message import RANK, Message, Status, advance
 from router.domain.ports import (
     Fact,
@@ -32,7 +34,7 @@ from router.domain.ports import (
     RoomInfo,
     Tx,
 )
-from router.domain.sending import Verdict
+from router.domain.sending import Verdict, upload_target
 
 MOVED_NOTE = "Atendimento transferido para o novo canal da clínica."
 """What agents read in the room that a move closes."""
@@ -52,6 +54,21 @@ class Delivery(Transfers):
             return False
         await self.carry_out(claim)
         return True
+
+    async def postpone(self, claim: Claim, seconds: float) -> None:
+        """Give a claimed transfer back: this process has enough of them under way."""
+
+        async def work(tx: Tx) -> None:
+            with suppress(LeaseLost):
+                job = await tx.fenced(claim.job)
+                due = await tx.now() + timedelta(seconds=seconds)
+                await tx.save_job(
+                    replace(
+                        job, state=JobState.READY, due_at=due, lease_until=None, attempts=job.attempts - 1
+                    )
+                )
+
+        await self._store.transact(work)
 
     async def carry_out(self, claim: Claim) -> None:
         """The request and its result. Raises nothing for what the other side does."""
@@ -159,6 +176,7 @@ class Delivery(Transfers):
             await tx.finish_job(job, JobState.DONE)
             return []
         if result.outcome is Outcome.PERMANENT:
+            await self._forget_upload(tx, job, message, now)
             return await self._give_up(tx, job, message, result.code or "permanent", now)
         if result.outcome is Outcome.UNKNOWN:
             return await self._unsure(tx, job, message, result, now)
@@ -172,6 +190,15 @@ class Delivery(Transfers):
                 paced += 1
         await self._again(tx, job, result, now, paced)
         return []
+
+    async def _forget_upload(self, tx: Tx, job: Job, message: Message, now: datetime) -> None:
+        """A refused file may be refused for the name it has there: the next message gives it anew."""
+        for media in await tx.media_of(message.id) if message.content.kind in KINDS else ():
+            target = upload_target(
+                job.path or message.path, self._channels[job.channel], job.room_id, message.id
+            )
+            if media.sha256 is not None and await tx.uploaded(job.channel, target, media.sha256):
+                await tx.save_upload(job.channel, target, media.sha256, "", now)
 
     async def _unsure(self, tx: Tx, job: Job, message: Message, result: Result, now: datetime) -> list[Fact]:
         """It left and nobody knows. Where a repeat is harmless it goes again, but not for ever while others arrive."""
@@ -268,7 +295,7 @@ class Delivery(Transfers):
         if job.message_id is not None:
             message_id = job.message_id
             message = await self._store.transact(lambda tx: tx.message(message_id, lock=False))
-        result = Result(Outcome.PERMANENT, code="nothing_to_mark")
+        result = Result(Outcome.PERMANENT, code="nothing_to_mark", asked=False)
         if channel is not None and message is not None and message.external_id is not None:
             sender = self._senders[Path.NATIVE, channel.kind]
             typing = job.kind is JobKind.TYPING
@@ -281,7 +308,7 @@ class Delivery(Transfers):
         except LeaseLost:
             return
         now = await tx.now()
-        await self._breathe(tx, job, result, now)
+        # It says nothing to the breaker: what nobody waits for must not hold a message.
         if result.outcome in (Outcome.OK, Outcome.PERMANENT) or now - job.created_at > MARK_KEEPS:
             await tx.finish_job(job, JobState.DONE)
         else:

@@ -52,6 +52,7 @@ class Conversation:
     room_id: str | None = None
     heard_at: datetime | None = None  # when the contact last said something here, by the provider's clock
     read_at: datetime | None = None  # when an attendant last read it
+    pinned_at: datetime | None = None  # when the pin it has now was made; None: when it opened
 
     @property
     def open(self) -> bool:
@@ -85,6 +86,7 @@ class Room:
     channel: str
     conversation_id: UUID | None
     learned_at: datetime
+    spoke_at: datetime | None = None  # the newest message known of it
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,6 +159,9 @@ class Result:
     external_id: str | None = None
     code: str | None = None
     retry_after: float | None = None
+    asked: bool = (
+        True  # False: refused on our side, nothing was requested: it says nothing about the other side
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,11 @@ class Author(StrEnum):
     BOT = "bot"
 
 
+_CLASS = dict.fromkeys(("text", "button", "interactive"), "text") | dict.fromkeys(
+    ("image", "audio", "video", "document", "sticker"), "file"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Content:
     """What was said: `kind` (text, image, reaction, edit, … or unsupported), `text` where there is any,
@@ -68,9 +73,9 @@ class Content:
     data: Mapping[str, Any] = field(default_factory=dict)
 
     def digest(self) -> bytes:
-        """SHA-256 over kind class and trimmed text: what a claim compares (16 bytes). A sticker is an image to those who
-        know no stickers."""
-        basis = f"{'image' if self.kind == 'sticker' else self.kind}\x00{(self.text or '').strip()}"
+        """SHA-256 over kind class and trimmed text: what a claim compares (16 bytes). The two sides name files by classes of
+        their own (a photo sent as a document, a sticker), and a pressed button is told as its words."""
+        basis = f"{_CLASS.get(self.kind, self.kind)}\x00{(self.text or '').strip()}"
         return hashlib.sha256(basis.encode("utf-8", "surrogatepass")).digest()[:16]
 
 

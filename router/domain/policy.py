@@ -34,7 +34,7 @@ class Policy:
     """How long a send on Rocket.Chat waits for its room to be known."""
     place_retry_seconds: float = 30.0
     """How often an unplaced room is asked for again."""
-    transfer_seconds: float = 300.0
+    transfer_seconds: float = 120.0
     """How long one file may take to come or go: the lease of such a job."""
     media_limit_bytes: int = 100 * MIB
     """The largest file that is fetched or taken in."""

@@ -5,8 +5,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from uuid import UUID
 
 from flags.stage import Path
+from router.domain.channel import Channel
 from router.domain.conversation import Reach
 from router.domain.job import Breaker, Outcome, Result
 from router.domain.media import KINDS
@@ -38,6 +40,14 @@ def supported(content: Content, rules: Rules, path: Path) -> bool:
 def named_by_us(content: Content, path: Path) -> bool:
     """Whether Rocket.Chat takes our `_id` for it: for a file or a reaction it makes its own, or needs none."""
     return path is Path.ROCKETCHAT and content.kind == "text"
+
+
+def upload_target(path: Path, channel: Channel, room_id: str | None, message_id: UUID) -> str:
+    """Where an uploaded file serves: with the provider's account for every message, in Rocket.Chat for one message of one
+    room."""
+    if path is Path.ROCKETCHAT:
+        return f"{room_id}/{message_id}"
+    return f"{channel.native.get('provider', '')}:{channel.address or ''}"
 
 
 _OUT = {"sair", "parar", "stop", "descadastrar"}

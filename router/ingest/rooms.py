@@ -5,49 +5,28 @@ job, in order, and nothing else waits for them. The webhook is at-least-once and
 by its `_id` first, then claimed by content, and only then inserted.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from flags.stage import Path
 from router.domain.channel import Channel, named
 from router.domain.conversation import Contact, Conversation, Identity, Room
-from router.domain.ids import Ids
 from router.domain.job import ROCKETCHAT_GATE, Event, EventState, Job, JobKind, JobState, room_lane
 from router.domain.media import Origin
-from router.domain.message import RANK, Alias, Author, Direction, Message, Status, advance
-from router.domain.ports import Fact, Pins, RoomEvent, RoomInfo, RoomMessage, RoomWebhook, Tx
-from router.identity import DS_ORIGEM, Resolver
+from router.domain.message import RANK, Author, Direction, Message, Status, advance
+from router.domain.ports import Fact, RoomEvent, RoomInfo, RoomMessage, Tx
+from router.identity import DS_ORIGEM
 from router.ingest.files import keep_files
-from router.ingest.statuses import CLAIM_SPAN, has_left, status_facts
+from router.ingest.homes import Homes, Place, direction_of
+from router.ingest.statuses import status_facts
 
-LOOK_BACK = 5
-"""How many conversations of a person are searched for a message whose report comes late."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a room event belongs."""
-
-    channel: Channel
-    room: Room | None
-    event: Event | None  # None: read from Rocket.Chat's history
-    now: datetime
+FILES_KEPT = timedelta(days=7)
+"""How long a file of Rocket.Chat's is asked for."""
 
 
-class Rooms:
+class Rooms(Homes):
     """Applies Rocket.Chat's webhook events. `bot_user_id`: its messages are ours, never a human turn."""
-
-    def __init__(
-        self, *, pins: Pins, resolver: Resolver, ids: Ids, channels: Mapping[str, Channel], webhook: RoomWebhook,
-        bot_user_id: str | None,
-    ) -> None:  # fmt: skip
-        self._pins = pins
-        self._resolver = resolver
-        self._ids = ids
-        self._channels = channels
-        self._webhook = webhook
-        self._bot_user_id = bot_user_id
 
     async def split(self, tx: Tx, event: Event) -> list[Fact]:
         """Apply the event, or queue it behind the placing of its room."""
@@ -68,7 +47,7 @@ class Rooms:
             channel = named(self._channels, told.channel)
             if channel is None:
                 return EventState.IGNORED
-            facts += await self._flat(tx, _Place(channel, None, event, now), told)
+            facts += await self._flat(tx, Place(channel, None, event, now), told)
             return EventState.HANDLED
         if told.room_id is None:
             return EventState.IGNORED
@@ -123,9 +102,15 @@ class Rooms:
         channel = self._channels.get(room.channel) if room is not None else None
         if room is None or channel is None or not info.open:
             return None
-        place = _Place(channel, room, None, await tx.now())
+        place = Place(channel, room, None, await tx.now())
         told = self._told(channel, info, ())
-        return await self._conversation(tx, place, told) or await self._open(tx, place, told, [])
+        conversation, _ = await self._conversation(tx, place, told)
+        conversation = conversation or await self._open(tx, place, told, [])
+        if conversation is not None and info.visitor_said_at is not None:
+            heard_at = max(conversation.heard_at or info.visitor_said_at, info.visitor_said_at)
+            conversation = replace(conversation, heard_at=heard_at)
+            await tx.save_conversation(conversation)
+        return conversation
 
     async def swept(self, tx: Tx, info: RoomInfo, said: Sequence[RoomMessage]) -> list[Fact] | None:
         """Apply what Rocket.Chat's own history says of a room; None: its source has no channel."""
@@ -145,8 +130,8 @@ class Rooms:
         channel = self._channels.get(room.channel)
         if channel is None:
             return []
-        place = _Place(channel, room, event, await tx.now())
-        conversation = await self._conversation(tx, place, told)
+        place = Place(channel, room, event, await tx.now())
+        conversation, mine = await self._conversation(tx, place, told)
         facts: list[Fact] = []
         for said in told.messages:
             if said.closing or await self._known(tx, place, said, facts):
@@ -154,110 +139,20 @@ class Rooms:
             home, same = await self._home(tx, place, told, conversation, said)
             if home is None:
                 home = conversation = await self._open(tx, place, told, facts)
+                mine = True
             if home is None:
                 return facts  # said before the person was erased
             facts += await self._message(tx, place, home, said, same)
-        if told.type == "close" and conversation is not None and self._ends(conversation, room):
-            await self._pins.close(tx, conversation, "rocketchat")
+        if told.type == "close" and mine and conversation is not None:
+            await self._end(tx, conversation.id, room)
         return facts
 
-    async def _home(
-        self, tx: Tx, place: _Place, told: RoomEvent, conversation: Conversation | None, said: RoomMessage
-    ) -> tuple[Conversation | None, Message | None]:
-        """The conversation a message was said in, and the row of it that is there already. It may be one that has ended
-        since: its report is late, or its forward was held. No conversation: Rocket.Chat speaks where nothing is open."""
-        at = said.sent_at or place.now
-        current = conversation if conversation is not None and at >= conversation.opened_at else None
-        same = await self._match(tx, current, said, at) if current is not None else None
-        if current is not None and (same is not None or said.by_agent):
-            return current, same
-        aliases = self._webhook.aliases(place.channel, told)
-        earlier = None
-        for _, identity in await tx.identities(place.channel.tenant, aliases):
-            earlier, same = await self._earlier(tx, place, identity, said, at)
-            if same is not None:
-                return earlier, same
-        if current is None and earlier is not None and (earlier.closed_at is None or at <= earlier.closed_at):
-            return earlier, None
-        return current or conversation, None
-
-    async def _earlier(
-        self, tx: Tx, place: _Place, identity: Identity, said: RoomMessage, at: datetime
-    ) -> tuple[Conversation | None, Message | None]:
-        """The conversation of this person that has the message already, else the newest that had begun by then."""
-        begun, then = None, place.now
-        for _ in range(LOOK_BACK):
-            before = await tx.conversation_before(place.channel.slug, identity.id, then)
-            if before is None:
-                break
-            same = await self._match(tx, before, said, at)
-            if same is not None:
-                return before, same
-            if begun is None and before.opened_at <= at:
-                begun = before
-            then = before.opened_at - timedelta(microseconds=1)
-        return begun, None
-
-    def _ends(self, conversation: Conversation, room: Room) -> bool:
-        """The room of a conversation that moved away is closed by us: no end of it."""
-        return conversation.room_id == room.id and conversation.path is Path.ROCKETCHAT
-
-    async def _conversation(self, tx: Tx, place: _Place, told: RoomEvent) -> Conversation | None:
-        """The room's open conversation: the one it is linked to, else the visitor's; linked from now on, when the event
-        is of its time. The late end of an earlier room must not end what has begun since."""
-        room = place.room
-        linked = room is not None and room.conversation_id is not None
-        if room is not None and room.conversation_id is not None:
-            conversation = await tx.conversation(room.conversation_id)
-            if conversation is not None and conversation.open:
-                return await self._adopt(tx, conversation, room, told)
-        said_at = max((said.sent_at or place.now for said in told.messages), default=None)
-        aliases = self._webhook.aliases(place.channel, told)
-        for _, identity in await tx.identities(place.channel.tenant, aliases):
-            conversation = await tx.open_conversation(place.channel.slug, identity.id)
-            if conversation is None:
-                continue
-            new = (
-                not linked and told.type != "close" if said_at is None else said_at >= conversation.opened_at
-            )
-            return await self._link(tx, place, conversation, identity, aliases) if new else None
-        return None
-
-    async def _adopt(self, tx: Tx, conversation: Conversation, room: Room, told: RoomEvent) -> Conversation:
-        """A room that goes on although it was to be closed is where this conversation's answers go again."""
-        if (
-            told.type != "message"
-            or conversation.room_id is not None
-            or conversation.path is not Path.ROCKETCHAT
-        ):
-            return conversation
-        conversation = replace(conversation, room_id=room.id)
-        await tx.save_conversation(conversation)
-        return conversation
-
-    async def _link(
-        self, tx: Tx, place: _Place, conversation: Conversation, identity: Identity, aliases: Sequence[Alias]
-    ) -> Conversation:
-        known = {alias.key for alias, _ in await tx.identities(place.channel.tenant, aliases)}
-        for alias in aliases:
-            if alias.key not in known:
-                await tx.put_alias(identity, alias)
-        if place.room is not None:
-            await tx.save_room(replace(place.room, conversation_id=conversation.id))
-            if conversation.room_id is None and conversation.path is Path.ROCKETCHAT:
-                conversation = replace(conversation, room_id=place.room.id)
-                await tx.save_conversation(conversation)
-            elif conversation.path is Path.NATIVE and conversation.pin_version > 1:
-                # A move closes the room; of this one nobody knew when the conversation moved.
-                await self._pins.close_room(tx, replace(conversation, room_id=place.room.id), place.now)
-        return conversation
-
-    async def _open(self, tx: Tx, place: _Place, told: RoomEvent, facts: list[Fact]) -> Conversation | None:
+    async def _open(self, tx: Tx, place: Place, told: RoomEvent, facts: list[Fact]) -> Conversation | None:
         """Rocket.Chat speaks in a room that has no open conversation here: it lives there, so it is pinned there."""
         found = await self._person(tx, place, told)
         return await self._pinned(tx, place, *found, facts) if found is not None else None
 
-    async def _person(self, tx: Tx, place: _Place, told: RoomEvent) -> tuple[Contact, Identity] | None:
+    async def _person(self, tx: Tx, place: Place, told: RoomEvent) -> tuple[Contact, Identity] | None:
         """The visitor or user, made when unknown, and mapped to a user of the clinic; None when erased."""
         aliases = self._webhook.aliases(place.channel, told)
         user_id = await tx.user_of_rocketchat(told.visitor_id) if told.visitor_id else None
@@ -278,7 +173,7 @@ class Rooms:
         return person.contact, person.identity
 
     async def _pinned(
-        self, tx: Tx, place: _Place, contact: Contact, identity: Identity, facts: list[Fact]
+        self, tx: Tx, place: Place, contact: Contact, identity: Identity, facts: list[Fact]
     ) -> Conversation:
         conversation = await tx.open_conversation(place.channel.slug, identity.id)
         if conversation is None:
@@ -292,16 +187,18 @@ class Rooms:
     # one message -------------------------------------------------------------------------------------------
 
     async def _message(
-        self, tx: Tx, place: _Place, conversation: Conversation, said: RoomMessage, same: Message | None
+        self, tx: Tx, place: Place, conversation: Conversation, said: RoomMessage, same: Message | None
     ) -> list[Fact]:
         """A message without its `_id` here: it gives it to the row that says the `same`, or becomes one."""
-        direction, at = _direction(said), said.sent_at or place.now
+        direction, at = direction_of(said), said.sent_at or place.now
         if same is not None and same.path is Path.ROCKETCHAT:
             claimed = replace(same, source_id=said.source_id, matched_by="digest")
             await tx.save_message(claimed)
             return await self._again(tx, place, claimed, said)
         row = self._row(place, conversation, said, direction, at)
-        await keep_files(tx, self._ids, await tx.add_message(row), said.files, Origin.ROCKETCHAT, None)
+        await keep_files(
+            tx, self._ids, await tx.add_message(row), said.files, Origin.ROCKETCHAT, at + FILES_KEPT
+        )
         heard_at = conversation.heard_at
         if not said.by_agent:
             heard_at = max(heard_at or at, min(at, place.now))
@@ -309,31 +206,23 @@ class Rooms:
         facts: list[Fact] = [("messages_total", 1, (row.kind, row.direction, row.path))]
         if row.direction is Direction.OUTBOUND:
             facts.append(("outcomes_total", 1, (row.kind, row.path, "sent")))
-            if conversation.path is Path.NATIVE:
+            if conversation.path is Path.NATIVE and at >= (conversation.pinned_at or conversation.opened_at):
                 facts.append(("stray_sends_total", 1, (row.kind,)))
         return facts
 
-    async def _known(self, tx: Tx, place: _Place, said: RoomMessage, facts: list[Fact]) -> bool:
-        """True: the message is here by its `_id`; what changed of it is taken in."""
-        known = await tx.message_by_source(said.source_id)
+    async def _known(self, tx: Tx, place: Place, said: RoomMessage, facts: list[Fact]) -> bool:
+        """True: the message is here by its `_id`; what changed of it is taken in. Most have not changed, and are not
+        locked: a sweep reads whole rooms."""
+        known = await tx.message_by_source(said.source_id, lock=False)
         # The flat form's id is the caller's word: it reaches no message of another channel.
-        if known is not None and known.channel == place.channel.slug:
-            facts += await self._again(tx, place, known, said)
+        if known is not None and known.channel == place.channel.slug and _changed(known, said) != known:
+            locked = await tx.message_by_source(said.source_id)
+            if locked is not None:
+                facts += await self._again(tx, place, locked, said)
         return known is not None
 
-    async def _match(
-        self, tx: Tx, conversation: Conversation, said: RoomMessage, at: datetime
-    ) -> Message | None:
-        """The nearest message of the conversation that says the same and has no `_id` yet. One of ours that still waits
-        to leave is none."""
-        rows = await tx.unclaimed(conversation.id, _direction(said), at, CLAIM_SPAN, key="source_id")
-        for row in rows:
-            if row.content.digest() == said.content.digest() and await has_left(tx, row):
-                return row
-        return None
-
     def _row(
-        self, place: _Place, conversation: Conversation, said: RoomMessage, direction: Direction, at: datetime
+        self, place: Place, conversation: Conversation, said: RoomMessage, direction: Direction, at: datetime
     ) -> Message:
         inbound = direction is Direction.INBOUND
         bot = said.author_id is not None and said.author_id == self._bot_user_id
@@ -347,11 +236,9 @@ class Rooms:
             handled_at=place.now if inbound else None,
         )  # fmt: skip
 
-    async def _again(self, tx: Tx, place: _Place, known: Message, said: RoomMessage) -> list[Fact]:
+    async def _again(self, tx: Tx, place: Place, known: Message, said: RoomMessage) -> list[Fact]:
         """A message we have: edited, or our own send that Rocket.Chat reports as done."""
-        changed = replace(known, content=said.content) if said.edited else known
-        if known.direction is Direction.OUTBOUND and RANK[known.status] < RANK[Status.SENT]:
-            changed = replace(changed, status=advance(known.status, Status.SENT))
+        changed = _changed(known, said)
         if changed == known:
             return []
         await tx.save_message(changed)
@@ -362,7 +249,7 @@ class Rooms:
 
     # the flat form -----------------------------------------------------------------------------------------
 
-    async def _flat(self, tx: Tx, place: _Place, told: RoomEvent) -> list[Fact]:
+    async def _flat(self, tx: Tx, place: Place, told: RoomEvent) -> list[Fact]:
         facts: list[Fact] = []
         found = await self._flat_person(tx, place, told)
         if found is None:
@@ -370,11 +257,11 @@ class Rooms:
         conversation = await self._pinned(tx, place, *found, facts)
         for said in told.messages:
             if not await self._known(tx, place, said, facts):
-                same = await self._match(tx, conversation, said, said.sent_at or place.now)
+                same = await self._match(tx, place, conversation, said, said.sent_at or place.now)
                 facts += await self._message(tx, place, conversation, said, same)
         return facts
 
-    async def _flat_person(self, tx: Tx, place: _Place, told: RoomEvent) -> tuple[Contact, Identity] | None:
+    async def _flat_person(self, tx: Tx, place: Place, told: RoomEvent) -> tuple[Contact, Identity] | None:
         """`user.id` is Rocket.Chat's: a mapped user's own address on this kind serves, if there is one."""
         user_id = await tx.user_of_rocketchat(told.visitor_id) if told.visitor_id else None
         contact = await tx.contact_by_user(place.channel.tenant, user_id) if user_id is not None else None
@@ -389,9 +276,13 @@ class Rooms:
 _WEIGHT = {EventState.IGNORED: 0, EventState.HANDLED: 1, EventState.DEAD: 2, EventState.WAITING: 3}
 
 
-def _direction(said: RoomMessage) -> Direction:
-    return Direction.OUTBOUND if said.by_agent else Direction.INBOUND
+def _changed(known: Message, said: RoomMessage) -> Message:
+    """A message as its report says: edited, or our own send that Rocket.Chat reports as done."""
+    changed = replace(known, content=said.content) if said.edited else known
+    if known.direction is Direction.OUTBOUND and RANK[known.status] < RANK[Status.SENT]:
+        changed = replace(changed, status=advance(known.status, Status.SENT))
+    return changed
 
 
-def _said_at(told: RoomEvent, place: _Place) -> datetime:
+def _said_at(told: RoomEvent, place: Place) -> datetime:
     return told.messages[0].sent_at or place.now if told.messages else place.now

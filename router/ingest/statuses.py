@@ -94,7 +94,9 @@ def _fits(row: Message, conversation: Conversation, part: Part, *, by_content: b
     if row.path is not conversation.path or row.status in (Status.FAILED, Status.REJECTED):
         return False
     if by_content and part.content is not None:
-        return row.content.digest() == part.content.digest()
+        sure = row.status not in (Status.QUEUED, Status.UNKNOWN)
+        # Without words all files say the same: somebody else's is no proof that ours arrived.
+        return row.content.digest() == part.content.digest() and (sure or bool(row.content.text))
     # A native send is known by its callback data, and an unknown one must not pass for sent on a stranger's status.
     return row.path is Path.ROCKETCHAT and row.status not in (Status.QUEUED, Status.UNKNOWN)
 

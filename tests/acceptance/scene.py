@@ -30,7 +30,7 @@ VERIFY_TOKEN = "palavra-plantada-da-verificacao"
 WEBHOOK_TOKEN = "token-plantado-do-webhook-55e0"
 RC_TOKEN = "token-plantado-da-rest-0b1d"
 BOT = "figueira-bot"
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 QUICK = {
     "lease_seconds": 5, "permit_seconds": 4, "request_timeout_seconds": 3, "unknown_after_seconds": 4,
     "unknown_again_seconds": 0.5, "unknown_dead_seconds": 60, "retry_base_seconds": 0.2, "retry_cap_seconds": 1,

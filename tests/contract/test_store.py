@@ -170,6 +170,8 @@ async def test_a_message_comes_back_by_each_of_its_keys(bench: Bench) -> None:
     assert await bench.message_by_external(SLUG, "wamid.1") == stored
     assert await bench.message_by_external("sms", "wamid.1") is None
     assert await bench.message_by_source("abcdefghijklmnopq") == stored
+    assert await bench.message_by_source("abcdefghijklmnopq", lock=False) == stored
+    assert await bench.message_by_source("pqabcdefghijklmno", lock=False) is None
     assert await bench.known(SLUG, {"wamid.1", "wamid.2"}) == {"wamid.1"}
     assert await bench.message(uuid.uuid4()) is None
 
@@ -336,6 +338,34 @@ async def test_reach_is_the_newest_word_on_the_channel_and_the_opt_out(bench: Be
     await bench.save_identity(replace(other, opted_out_at=AT))
     assert await bench.reach("sms", other.id) == Reach(None, AT)
     assert await bench.reach(SLUG, other.id) == Reach(AT + timedelta(hours=4), AT)
+    assert await bench.reach(SLUG, who.id) == Reach(AT + timedelta(hours=2))  # somebody else
+
+
+async def test_an_opt_out_holds_for_every_address_of_the_person(bench: Bench) -> None:
+    async def work(tx: Tx) -> list[Identity]:
+        first = await person(tx, alias("1"))
+        owner = await tx.contact(first.contact_id)
+        assert owner is not None
+        others = [identity(owner), identity(owner, kind="sms"), identity(owner, kind="email")]
+        for place, one in enumerate(others):
+            await tx.add_identity(one, [alias(str(place), kind="phone")])
+        await tx.add_conversation(conversation(others[0], heard_at=AT))
+        return [first, *others]
+
+    first, second, by_sms, by_mail = theirs = await bench.store.transact(work)
+    for one in theirs:
+        assert (await bench.reach(SLUG, one.id)).opted_out_at is None
+    await bench.save_identity(replace(by_sms, opted_out_at=AT))
+    for one in theirs:
+        assert (await bench.reach(SLUG, one.id)).opted_out_at == AT
+    newest = AT + timedelta(days=1)
+    await bench.save_identity(replace(first, opted_out_at=newest))
+    assert await bench.reach("email", by_mail.id) == Reach(None, newest)
+    assert await bench.reach(SLUG, second.id) == Reach(AT, newest)  # heard by its own address alone
+    assert await bench.reach(SLUG, first.id) == Reach(None, newest)
+    elsewhere = await bench.add_contact(contact(), "whatsapp")
+    await bench.save_identity(replace(second, contact_id=elsewhere.id))
+    assert await bench.reach(SLUG, second.id) == Reach(AT)
 
 
 async def test_the_mapping_of_rocketchats_users(bench: Bench) -> None:
@@ -366,14 +396,18 @@ async def test_one_open_conversation_per_identity_and_channel(bench: Bench) -> N
     assert await bench.open_conversation(SLUG, who.id) == second
 
 
-async def test_a_conversation_keeps_when_it_was_heard_and_read(bench: Bench) -> None:
+async def test_a_conversation_keeps_when_it_was_heard_read_and_pinned(bench: Bench) -> None:
     who = await bench.store.transact(lambda tx: person(tx, alias()))
-    talk = conversation(who, heard_at=AT, read_at=AT - timedelta(minutes=1))
+    talk = conversation(
+        who, heard_at=AT, read_at=AT - timedelta(minutes=1), pinned_at=AT - timedelta(minutes=2)
+    )
     await bench.add_conversation(talk)
     assert await bench.open_conversation(SLUG, who.id) == talk
-    talk = replace(talk, heard_at=AT + timedelta(minutes=1), read_at=AT + timedelta(minutes=2))
-    await bench.save_conversation(talk)
-    assert await bench.conversation(talk.id) == talk
+    later = [AT + timedelta(minutes=n) for n in (1, 2, 3)]
+    for heard, read, pinned in (later, [None, None, None]):
+        talk = replace(talk, heard_at=heard, read_at=read, pinned_at=pinned)
+        await bench.save_conversation(talk)
+        assert await bench.conversation(talk.id) == talk
 
 
 async def test_the_conversation_before_a_moment_is_the_newest_opened_by_then(bench: Bench) -> None:
@@ -414,9 +448,13 @@ async def test_decisions_rooms_and_floors(bench: Bench) -> None:
     await bench.store.transact(work)
     room = Room("r1", "sol", SLUG, None, AT)
     assert await bench.room("r1") is None
-    await bench.save_room(room)
-    await bench.save_room(replace(room, conversation_id=uuid.UUID(int=5)))
-    assert (await bench.room("r1")).conversation_id == uuid.UUID(int=5)
+    spoke = replace(room, conversation_id=uuid.UUID(int=5), spoke_at=AT + timedelta(hours=1))
+    for now in (room, spoke, replace(spoke, spoke_at=AT + timedelta(hours=2))):
+        await bench.save_room(now)
+        assert await bench.room("r1") == now
+    first_spoken = replace(room, id="r2", spoke_at=AT)
+    await bench.save_room(first_spoken)
+    assert await bench.room("r2") == first_spoken
     assert await bench.flag_floor("whatsapp") == 0
 
 

@@ -87,6 +87,7 @@ async def test_an_upload_is_known_per_channel_and_target_while_it_lasts(bench: B
     assert await bench.uploaded(SLUG, "other room", HASH) is None
     assert await bench.uploaded(SLUG, "", "ff" * 32) is None
     assert await bench.uploaded("sms", "", HASH) is None
+    assert await bench.uploaded("sms", "", HASH, expired=True) == "file-3"
     await bench.save_upload("sms", "", HASH, "file-4", later)
     assert await bench.uploaded("sms", "", HASH) == "file-4"
     await bench.save_upload(SLUG, "", HASH, "file-5", now)
@@ -97,8 +98,11 @@ async def test_an_upload_is_forgotten_by_the_stores_clock(bench: Bench) -> None:
     now = await bench.store.transact(lambda tx: tx.now())
     await bench.save_upload(SLUG, "", HASH, "file", now + timedelta(seconds=1))
     assert await bench.uploaded(SLUG, "", HASH) == "file"
+    assert await bench.uploaded(SLUG, "", HASH, expired=True) == "file"
     await bench.sleep(1.1)
     assert await bench.uploaded(SLUG, "", HASH) is None
+    assert await bench.uploaded(SLUG, "", HASH, expired=True) == "file"
+    assert await bench.uploaded(SLUG, "other", HASH, expired=True) is None
 
 
 async def test_a_message_is_billed_once_per_channel(bench: Bench) -> None:

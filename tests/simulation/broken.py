@@ -14,7 +14,7 @@ from router.domain.job import EventState, Job, JobState, Outcome, Result
 from router.domain.message import Part, Status
 from router.domain.sending import Verdict
 from router.facade import Facade
-from router.ingest import Rooms, rooms
+from router.ingest import Rooms, homes
 from router.ingest.split import Ingest
 from router.storage.memory import MemoryStore, MemoryTx
 
@@ -209,14 +209,14 @@ def pace_is_not_kept(patch: pytest.MonkeyPatch) -> None:
 
 def uploads_serve_everywhere(patch: pytest.MonkeyPatch) -> None:
     """A file that was given to one side is taken to be with the other, too."""
-    patch.setattr(claim, "upload_target", lambda path, room_id, message_id: "")
-    patch.setattr(files, "upload_target", lambda path, room_id, message_id: "")
+    for module in (claim, files):
+        patch.setattr(module, "upload_target", lambda *_: "")
 
 
 def reports_claim_nothing(patch: pytest.MonkeyPatch) -> None:
     """What Rocket.Chat reports is always a new message."""
 
-    async def nothing(self: Any, tx: Any, conversation: Any, said: Any, at: Any) -> None:
+    async def nothing(self: Any, tx: Any, place: Any, conversation: Any, said: Any, at: Any) -> None:
         return None
 
     patch.setattr(Rooms, "_match", nothing)
@@ -224,7 +224,7 @@ def reports_claim_nothing(patch: pytest.MonkeyPatch) -> None:
 
 def reports_claim_in_one_conversation(patch: pytest.MonkeyPatch) -> None:
     """A report that comes after its conversation's end is not looked for there."""
-    patch.setattr(rooms, "LOOK_BACK", 0)
+    patch.setattr(homes, "LOOK_BACK", 0)
 
 
 def the_sweep_adds_nothing(patch: pytest.MonkeyPatch) -> None:

@@ -442,7 +442,8 @@ class World:
         }
         delivery = Delivery(
             store=store, clock=clock, random=dice, ids=ids, channels=self.channels, kinds=kinds, senders=senders,
-            forwarder=SimForwarder(self), rocketchat=SimRocketChat(self), rooms=rooms, files=SimFiles(self),
+            forwarder=SimForwarder(self), rocketchat=SimRocketChat(self), rooms=rooms, pins=facade,
+            files=SimFiles(self),
             meter=self.tally, policy=self.policy,
         )  # fmt: skip
         bell = Bell(self)

@@ -10,7 +10,7 @@ from adapters.native import graph
 from adapters.native.whatsapp import dialog360
 from adapters.native.whatsapp.check import check
 from adapters.native.whatsapp.content import RECEIVES, content
-from adapters.native.whatsapp.parse import DIGITS, SCOPED_ID, alias_of, narrow, numbers, parse
+from adapters.native.whatsapp.parse import DIGITS, SCOPED_ID, alias_of, narrow, numbers, only_statuses, parse
 from adapters.native.whatsapp.render import SENDS, TEXT_LENGTH, render
 from adapters.native.whatsapp.sender import WhatsAppSender, endpoint
 from router.domain.channel import Channel
@@ -49,7 +49,7 @@ CAPABILITIES: Mapping[str, Any] = {
     "settings": (
         "provider", "base_url", "phone_number_id", "access_token", "app_secret", "verify_token", "portfolio",
         "api_key", "webhook_token", "app_id", "waba_id", "throughput", "pair_seconds", "pair_burst",
-        "previous_app_secret", "previous_phone_number_id", "restore_verify_token",
+        "previous_app_secret", "previous_webhook_token", "previous_phone_number_id", "restore_verify_token",
     ),
     "required": {
         "cloud": ("phone_number_id", "access_token", "app_secret", "verify_token"),
@@ -87,17 +87,11 @@ class WhatsApp:
 
     def verify(self, channel: Channel, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
         """Meta's signature; for a number at 360dialog also 360dialog's, or the header set along with its webhook. What
-        an earlier provider still sends may be signed with `previous_app_secret`, in either way."""
+        an earlier provider still sends may be signed with `previous_app_secret`, in either way, or come along with
+        `previous_webhook_token`."""
         if graph.verify(channel, headers, body) or _by_dialog360(channel, headers, body):
             return True
-        previous = channel.native.get("previous_app_secret")
-        if not previous:
-            return False
-        signed = graph.verify(channel, headers, body, secret=previous) or dialog360.verify(
-            headers, body, previous
-        )
-        # Whoever we left may speak of the number it had, not of all that share our app.
-        return signed and numbers(body) <= {channel.address, channel.native.get("previous_phone_number_id")}
+        return _by_previous(channel, headers, body)
 
     def parse(self, channel: Channel, body: bytes) -> Parsed:
         return parse(channel, body)
@@ -138,7 +132,24 @@ def _by_dialog360(channel: Channel, headers: Sequence[tuple[bytes, bytes]], body
     secret = channel.native.get("app_secret")
     if secret and dialog360.verify(headers, body, secret):
         return True
-    return dialog360.token(channel, headers)
+    return dialog360.token(headers, channel.native.get("webhook_token"))
+
+
+def _by_previous(channel: Channel, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
+    """Whoever we left may speak of the number it had, in every part of what it says: its secret signs for all that
+    share its app. The token was of that number alone, so it also serves for flat statuses, which name no number: they
+    find a message of ours by its id, or nothing."""
+    secret, token = channel.native.get("previous_app_secret"), channel.native.get("previous_webhook_token")
+    known = dialog360.token(headers, token)
+    if not known and not (secret and _signed(channel, headers, body, secret)):
+        return False
+    named, ours = numbers(body), {channel.address, channel.native.get("previous_phone_number_id")} - {None, ""}
+    return (bool(named) and named <= ours) or (known and named == {None} and only_statuses(body))
+
+
+def _signed(channel: Channel, headers: Sequence[tuple[bytes, bytes]], body: bytes, secret: str) -> bool:
+    """In Meta's way or in 360dialog's."""
+    return graph.verify(channel, headers, body, secret=secret) or dialog360.verify(headers, body, secret)
 
 
 def _secret(channel: Channel, body: bytes) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from adapters.payload import identifier, items, mapping, text
+from adapters.payload import file_name, identifier, items, mapping, text
 from router.domain import media
 from router.domain.message import Attachment, Content
 
@@ -49,7 +49,7 @@ def attachments(item: Mapping[str, Any]) -> tuple[Attachment, ...]:
     ref = identifier(body.get("id"))
     if ref is None:
         return ()
-    mime, name = text(body.get("mime_type")), text(body.get("filename"))
+    mime, name = text(body.get("mime_type")), file_name(body.get("filename"))
     return (Attachment(ref, mime, name, _digest(body.get("sha256"))),)
 
 

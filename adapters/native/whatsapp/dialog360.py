@@ -45,9 +45,9 @@ def verify(headers: graph.Headers, body: bytes, secret: str) -> bool:
     return any(hmac.compare_digest(_like(value, digest), value) for value in given)
 
 
-def token(channel: Channel, headers: graph.Headers) -> bool:
-    """True when the header set along with the webhook's address holds `webhook_token`. False without one."""
-    expected = channel.native.get("webhook_token", "").encode()
+def token(headers: graph.Headers, word: str | None) -> bool:
+    """True when the header set along with the webhook's address holds `word`. False without one."""
+    expected = (word or "").encode()
     given = [value for name, value in headers if name.lower() == _TOKEN]
     return bool(expected) and any(hmac.compare_digest(value, expected) for value in given)
 

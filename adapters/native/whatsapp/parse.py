@@ -130,15 +130,35 @@ def _contradict(one: list[str], other: list[str]) -> bool:
     return False
 
 
-def numbers(body: bytes) -> frozenset[str]:
-    """The ids of our numbers that a body names, as they stand in it."""
+def numbers(body: bytes) -> frozenset[str | None]:
+    """The ids of our numbers that a body names, as they stand in it; None for a part of it that names none."""
     try:
-        entries = items(mapping(load(body)).get("entry"))
+        document = mapping(load(body))
     except Malformed:
         return frozenset()
-    changes = (mapping(change) for entry in entries for change in items(mapping(entry).get("changes")))
-    told = (mapping(mapping(change.get("value")).get("metadata")) for change in changes)
-    return frozenset(filter(None, (identifier(one.get("phone_number_id")) for one in told)))
+    entries = document.get("entry")
+    if not isinstance(entries, list):
+        return frozenset({_number(document)})
+    return frozenset(found for entry in entries for found in _numbers(items(mapping(entry).get("changes"))))
+
+
+def _numbers(changes: list[Any]) -> set[str | None]:
+    return {_number(mapping(mapping(change).get("value"))) for change in changes} or {None}
+
+
+def _number(value: Mapping[str, Any]) -> str | None:
+    return identifier(mapping(value.get("metadata")).get("phone_number_id"))
+
+
+def only_statuses(body: bytes) -> bool:
+    """A flat body that tells what became of messages, and nothing else."""
+    try:
+        document = mapping(load(body))
+    except Malformed:
+        return False
+    others = _LISTS.keys() - {"statuses"}
+    told = isinstance(document.get("statuses"), list) and bool(document["statuses"])
+    return told and not isinstance(document.get("entry"), list) and not any(map(document.get, others))
 
 
 def _entry_parts(channel: Channel, ref: str, entry: Any) -> Iterator[Part]:

@@ -47,7 +47,7 @@ def render(outbound: Outbound) -> Mapping[str, Any] | Result:
 
 
 def _refused(code: str) -> Result:
-    return Result(Outcome.PERMANENT, code=code)
+    return Result(Outcome.PERMANENT, code=code, asked=False)
 
 
 def _address(outbound: Outbound) -> _Body | None:

@@ -20,7 +20,7 @@ class WhatsAppSender(graph.GraphSender):
         """WhatsApp shows the writing until a message comes, for 25 seconds at most."""
         to = self._endpoint(channel)
         if to is None:
-            return Result(Outcome.CHANNEL, code="configuration")
+            return Result(Outcome.CHANNEL, code="configuration", asked=False)
         body: dict[str, Any] = {
             "messaging_product": "whatsapp",
             "status": "read",

@@ -1,7 +1,9 @@
 """A user of Rocket.Chat for somebody the clinic told of: the one with that e-mail, made when there is none."""
 
+import hashlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from adapters.payload import identifier, items, mapping, text
@@ -9,10 +11,7 @@ from adapters.rocketchat.admin.findings import refusal_code
 from adapters.rocketchat.rest.answers import Reply
 from adapters.rocketchat.rest.client import Client
 from router.domain.job import Outcome
-from router.domain.ports import Refusal
-
-SUFFIXES: Final = ("", "-2", "-3", "-4")
-"""Tried in this order when a user name is taken."""
+from router.domain.ports import NOT_THEIRS, Refusal
 
 _PASSWORD_BYTES: Final = 32
 _DETAIL: Final = {
@@ -25,20 +24,33 @@ _DETAIL: Final = {
     "unreachable": "Rocket.Chat does not answer: try again",
     "invalid": "Rocket.Chat refuses these values",
 }
+_SUFFIX: Final = 10  # hex digits
+_ROLES: Final = {"user", "guest", "anonymous", "livechat-guest"}
+_TYPES: Final = {None, "user"}
+_UNSEEN: Final = (
+    "the user of [rocketchat] lacks the permission view-full-other-user-info: it must see the roles of who has this"
+    " e-mail before it takes them for a patient"
+)
 _TAKEN: Final = "error-field-unavailable"
 _IN_USE: Final = "already in use"
 
 
-async def create_user(client: Client, *, name: str, email: str, username: str) -> str | Refusal:
-    """The id. Looked up before it is made, and again when no answer came, so that a repeat makes no second one.
+async def create_user(
+    client: Client, *, name: str, email: str, username: str, adopt: bool = True, ours: Collection[str] = ()
+) -> str | Refusal:
+    """The id. Looked up before it is made, and again when no answer came, so that a repeat makes no second one. When
+    `username` is another's, the name gets a suffix that follows from the e-mail, so that a repeat finds it too.
 
-    Versions before 8.4 find nobody by e-mail; there the user name, which follows from the e-mail, is what is found.
+    Without `adopt`, who has the e-mail under another user name than these two is identity_taken. Whoever is more than a
+    patient, or is one of `ours` (ids), is not_a_patient. Versions before 8.4 find nobody by e-mail; there the user name
+    is what is found.
     """
-    found = await _by(client, "email", email, email)
+    names = named(username, email)
+    person = _Person(client, email, frozenset(ours), None if adopt else names)
+    found = await person.by("email", email)
     if isinstance(found, str | Refusal):
         return found
-    for suffix in SUFFIXES:
-        wanted = f"{username}{suffix}"
+    for wanted in names:
         reply = await client.call("POST", "users.create", body=_body(name, email, wanted))
         made = identifier(mapping(reply.document.get("user")).get("_id"))
         if reply.ok and made is not None:
@@ -46,7 +58,7 @@ async def create_user(client: Client, *, name: str, email: str, username: str) -
         taken = _is_taken(reply)
         if not taken and reply.result.outcome is not Outcome.UNKNOWN:
             return _refused(reply)
-        known = await _by(client, "username", wanted, email)
+        known = await person.by("username", wanted)
         if isinstance(known, str | Refusal):
             return known
         if not taken:
@@ -55,7 +67,12 @@ async def create_user(client: Client, *, name: str, email: str, username: str) -
             return Refusal(
                 "invalid", "a user of Rocket.Chat has this e-mail, but this version finds nobody by it"
             )
-    return Refusal("invalid", "the user name and its variants are taken in Rocket.Chat")
+    return Refusal("invalid", "the user name is taken in Rocket.Chat, with its suffix too")
+
+
+def named(username: str, email: str) -> tuple[str, str]:
+    """The user names tried for an e-mail, in this order."""
+    return username, f"{username}-{hashlib.sha256(email.lower().encode()).hexdigest()[:_SUFFIX]}"
 
 
 def _body(name: str, email: str, username: str) -> dict[str, Any]:
@@ -73,19 +90,42 @@ def _body(name: str, email: str, username: str) -> dict[str, Any]:
     }
 
 
-async def _by(client: Client, key: str, value: str, email: str) -> str | Refusal | bool:
-    """The id of the user found so who has this e-mail; True: it is somebody else's; False: nobody is found so."""
-    reply = await client.read("users.info", {key: value})
-    if not reply.ok:
-        code = refusal_code(reply)
-        # "User not found.", or an older version that knows no such key.
-        return False if code == "invalid" else Refusal(code, _DETAIL[code])
-    user = mapping(reply.document.get("user"))
-    user_id = identifier(user.get("_id"))
-    # Who may not see e-mails is not shown them, so what was found by one is not checked against it.
-    if user_id is not None and (key == "email" or email.lower() in _addresses(user)):
-        return user_id
-    return user_id is not None
+@dataclass(frozen=True, slots=True)
+class _Person:
+    """Who is looked for. `names`: the only user names they may have; None: any."""
+
+    client: Client
+    email: str
+    ours: frozenset[str]
+    names: Collection[str] | None
+
+    async def by(self, key: str, value: str) -> str | Refusal | bool:
+        """The id of the user found so who has this e-mail; True: it is somebody else's; False: nobody is found so."""
+        reply = await self.client.read("users.info", {key: value})
+        if not reply.ok:
+            code = refusal_code(reply)
+            # "User not found.", or an older version that knows no such key.
+            return False if code == "invalid" else Refusal(code, _DETAIL[code])
+        user = mapping(reply.document.get("user"))
+        user_id = identifier(user.get("_id"))
+        # Who may not see e-mails is not shown them, so what was found by one is not checked against it.
+        if user_id is None or not (key == "email" or self.email.lower() in _addresses(user)):
+            return user_id is not None
+        if self.names is not None and user.get("username") not in self.names:
+            return NOT_THEIRS
+        return self._patient(user_id, user) or user_id
+
+    def _patient(self, user_id: str, user: Mapping[str, Any]) -> Refusal | None:
+        """None, unless the user is more than a patient: mapped to one, an agent's words would be a patient's."""
+        roles = user.get("roles")
+        if not isinstance(roles, list):
+            return Refusal("forbidden", _UNSEEN)
+        more = set(map(str, roles)) - _ROLES or user.get("type") not in _TYPES
+        if more or user_id in {*self.ours, self.client.user_id}:
+            return Refusal(
+                "not_a_patient", "Rocket.Chat's user with this e-mail is more than a patient there"
+            )
+        return None
 
 
 def _addresses(user: Mapping[str, Any]) -> set[str]:

@@ -19,6 +19,7 @@ PERMISSIONS: Final[Sequence[tuple[tuple[str, ...], str]]] = (
     (("close-others-livechat-room",), "closing the room of a conversation that moved"),
     (("view-livechat-manager",), "the omnichannel webhook"),
     (("create-user",), "PUT /v1/users"),
+    (("view-full-other-user-info",), "PUT /v1/users: whether who has an e-mail is a patient"),
     (("manage-outgoing-integrations", "manage-own-outgoing-integrations"), "the webhook of team rooms"),
     ((BYPASS,), "more than 10 calls a minute of a kind"),
     (("view-privileged-setting",), "seeing the rate limit"),
@@ -36,6 +37,11 @@ EVENTS: Final = {
 CHANNELS: Final = ("all_public_channels", "all_private_groups", "all_direct_messages")
 
 _SETUP: Final = "run `figueira rocketchat setup`, or set it under Omnichannel > Webhooks"
+_REPLACE: Final = (
+    "a workspace has one such address: `figueira rocketchat setup --replace` puts ours there, and who is called now will"
+    " not be; what stood there is kept in the audit log"
+)
+_TIMEOUT: Final = "Livechat_http_timeout"
 _LOGIN_MEND: Final = (
     'make a personal access token of this user with "ignore two factor authentication" and put it into'
     " [rocketchat] user_id and auth_token"
@@ -141,13 +147,30 @@ def webhook(settings: Mapping[str, Any], url: str | None, token: str | None) -> 
     yield Finding("webhook_events", not off, f"off: {', '.join(off)}" if off else "all on", mend)
 
 
+def foreign(settings: Mapping[str, Any], url: str) -> bool:
+    """Whether the webhook calls somebody else."""
+    now = text(settings.get("Livechat_webhookUrl"))
+    return now is not None and not same(now, url)
+
+
+def standing(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What the omnichannel webhook is set to, without its secret: {url, shortened, events, timeout}; `shortened`: the
+    address has more, which may be secret."""
+    url = text(settings.get("Livechat_webhookUrl"))
+    return {
+        "url": shown(url) if url else None,
+        "shortened": url is not None and not same(url, shown(url)),
+        "events": [name for name in EVENTS if settings.get(name) is True],
+        "timeout": settings.get(_TIMEOUT) if isinstance(settings.get(_TIMEOUT), int) else None,
+    }
+
+
 def _address(now: str | None, url: str) -> Finding:
     if now is not None and same(now, url):
         return Finding("webhook_url", True, shown(url))
     if now is None:
         return Finding("webhook_url", False, "empty", _SETUP)
-    mend = f"{_SETUP}; a workspace has one such address: who is called now will not be"
-    return Finding("webhook_url", False, f"{shown(now)}, not {shown(url)}", mend)
+    return Finding("webhook_url", False, f"{shown(now)}, not {shown(url)}", _REPLACE)
 
 
 def _secret(now: Any, token: str | None) -> Finding:

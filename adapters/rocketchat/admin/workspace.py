@@ -1,7 +1,7 @@
 """Rocket.Chat's own settings: read and judged, and set as far as its REST API can."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import replace as changed
 from typing import Any, Final
 
 from adapters.payload import items, text
@@ -19,10 +19,19 @@ _PAGES: Final = 20
 
 
 class Admin:
-    """Implements `router.domain.ports.RocketChatAdmin`. The two tokens are those of our settings, `[rocketchat]`."""
+    """Implements `router.domain.ports.RocketChatAdmin`. The two tokens and the bot are those of our settings,
+    `[rocketchat]`."""
 
-    def __init__(self, client: Client, *, webhook_token: str | None, integration_token: str | None) -> None:
+    def __init__(
+        self,
+        client: Client,
+        *,
+        webhook_token: str | None,
+        integration_token: str | None,
+        bot_user_id: str | None = None,
+    ) -> None:
         self._client = client
+        self._ours = {bot_user_id} if bot_user_id else set()
         self._webhook_token = webhook_token
         self._integration_token = integration_token
 
@@ -42,14 +51,23 @@ class Admin:
         told.append(findings.rate_limit(limiter, findings.allowed(granted, roles), (me, granted, limiter)))
         return [*told, findings.proxies()]
 
-    async def setup(self, webhook_url: str, *, dry_run: bool) -> Sequence[Finding]:
+    async def standing(self) -> Mapping[str, Any] | None:
+        reply = await self._settings()
+        return findings.standing(findings.settings_of(reply)) if reply.ok else None
+
+    async def setup(self, webhook_url: str, *, dry_run: bool, replace: bool = False) -> Sequence[Finding]:
         """The omnichannel webhook and the integration of team rooms; what is right is left alone, and what was set is
-        read back. With `dry_run` nothing is changed: `seen` says what would be."""
+        read back. A webhook that calls somebody else is left alone too, unless `replace`. With `dry_run` nothing is
+        changed: `seen` says what would be."""
         me = await self._client.read("me")
         if not me.ok:
             return [findings.user(me)]
-        told = list(await self._webhook(webhook_url))
-        if any(one.ok is False for one in told) and self._webhook_token:
+        reply = await self._settings()
+        told = self._judged(reply, webhook_url)
+        wrong = any(one.ok is False for one in told) and self._webhook_token
+        # What cannot be seen is not written over either.
+        free = reply.ok and (replace or not findings.foreign(findings.settings_of(reply), webhook_url))
+        if wrong and free:
             told = await self._set_webhook(webhook_url, told, dry_run=dry_run)
         found = await self._integration(webhook_url)
         if found.ok is False and found.seen.startswith("none "):
@@ -57,8 +75,10 @@ class Admin:
             found = await self._make_integration(webhook_url, username, found, dry_run=dry_run)
         return [*told, found]
 
-    async def create_user(self, *, name: str, email: str, username: str) -> str | Refusal:
-        return await create_user(self._client, name=name, email=email, username=username)
+    async def create_user(self, *, name: str, email: str, username: str, adopt: bool = True) -> str | Refusal:
+        return await create_user(
+            self._client, name=name, email=email, username=username, adopt=adopt, ours=self._ours
+        )
 
     async def _version(self) -> Reply:
         """Older versions tell it under v1 only, newer ones outside of it only."""
@@ -67,8 +87,13 @@ class Admin:
 
     # the omnichannel webhook -------------------------------------------------------------------------------
 
+    async def _settings(self) -> Reply:
+        return await self._client.read("livechat/integrations.settings")
+
     async def _webhook(self, url: str | None) -> list[Finding]:
-        reply = await self._client.read("livechat/integrations.settings")
+        return self._judged(await self._settings(), url)
+
+    def _judged(self, reply: Reply, url: str | None) -> list[Finding]:
         if not reply.ok:
             return [findings.unseen("webhook", reply, fatal=True)]
         return list(findings.webhook(findings.settings_of(reply), url, self._webhook_token))
@@ -127,7 +152,7 @@ def _would(before: Finding) -> Finding:
     return (
         before
         if before.ok is not False
-        else replace(before, ok=None, seen=f"would be set: {before.seen}", mend="")
+        else changed(before, ok=None, seen=f"would be set: {before.seen}", mend="")
     )
 
 
@@ -135,6 +160,6 @@ def _done(before: Sequence[Finding], after: Sequence[Finding]) -> list[Finding]:
     """What stands now, and of what had to change, what it was."""
     was = {one.name: one.seen for one in before if one.ok is False}
     return [
-        replace(one, seen=f"set: {one.seen} (was: {was[one.name]})") if one.ok and one.name in was else one
+        changed(one, seen=f"set: {one.seen} (was: {was[one.name]})") if one.ok and one.name in was else one
         for one in after
     ]

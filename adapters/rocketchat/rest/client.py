@@ -26,7 +26,7 @@ class Client:
         clock: Clock,
         budget: Budget | None = None,
     ) -> None:
-        self.clock = clock
+        self.clock, self.user_id = clock, user_id
         self._http = http
         self._base = base_url.rstrip("/")
         self._headers = {"X-User-Id": user_id, "X-Auth-Token": auth_token}
@@ -57,7 +57,7 @@ class Client:
         """`route` is what the rate limit counts by; `tail` is the rest of the path, quoted."""
         key = f"{method} {route}"
         if wait := self._budget.take(key, self.clock.monotonic()):
-            return Reply(Result(Outcome.RETRY, code=TOO_MANY, retry_after=wait))
+            return Reply(Result(Outcome.RETRY, code=TOO_MANY, retry_after=wait, asked=False))
         seen: Mapping[str, str] = {}
         try:
             answer = await exchange(

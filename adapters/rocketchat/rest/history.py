@@ -13,6 +13,8 @@ from router.domain.job import Outcome, Result
 PAGE: Final = 100
 PAGES: Final = 50
 """At most so many pages of one room: the newest 5,000 messages."""
+UNFINISHED: Final = "unfinished"
+"""The code of a reading that asked for fewer pages and did not come to its end."""
 
 _BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _TICK: Final = timedelta(milliseconds=1)
@@ -27,24 +29,26 @@ def written(at: datetime) -> str:
 
 
 async def said(
-    client: Client, room_id: str, token: str | None, since: datetime | None
+    client: Client, room_id: str, token: str | None, since: datetime | None, pages: int = PAGES
 ) -> tuple[Result, list[Item]]:
-    """The message objects said or edited after `since`, oldest first; with the visitor's token, else as our user."""
+    """The message objects said or edited after `since`, oldest first; with the visitor's token, else as our user.
+    With fewer `pages` than PAGES, what they do not hold is not passed over: the newest come with RETRY UNFINISHED."""
     if token is not None:
-        result, found = await _as_visitor(client, room_id, token, since)
+        result, found = await _as_visitor(client, room_id, token, since, pages)
         if result.code not in _NO_TOKEN:
             return result, found
     return await _as_user(client, room_id, since)
 
 
 async def _as_visitor(
-    client: Client, room_id: str, token: str, since: datetime | None
+    client: Client, room_id: str, token: str, since: datetime | None, pages: int
 ) -> tuple[Result, list[Item]]:
     """livechat/messages.history gives the newest first. Paged by `end`, as `offset` is unknown to older versions and
     shifts while people write; `ls` only makes it count what is unread."""
     found: dict[str, Item] = {}
     params = {"token": token, "limit": str(PAGE)}
-    for _ in range(PAGES):
+    result = Result(Outcome.OK)
+    for _ in range(pages):
         reply = await client.read("livechat/messages.history", params, tail=f"/{quote(room_id, safe='')}")
         if not reply.ok:
             return reply.result, []
@@ -56,7 +60,10 @@ async def _as_visitor(
         if complete or oldest is None or (since is not None and oldest <= since):
             break
         params["end"] = written(oldest + _TICK)  # others of the same millisecond may be on the next page
-    return Result(Outcome.OK), _ordered(found.values(), since)
+    else:
+        if pages < PAGES:
+            result = Result(Outcome.RETRY, code=UNFINISHED)
+    return result, _ordered(found.values(), since)
 
 
 async def _as_user(client: Client, room_id: str, since: datetime | None) -> tuple[Result, list[Item]]:

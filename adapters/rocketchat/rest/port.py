@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -13,7 +14,7 @@ from adapters.payload import identifier, items, mapping, text
 from adapters.rocketchat.budget import Budget
 from adapters.rocketchat.rest.answers import repeatable
 from adapters.rocketchat.rest.client import Client
-from adapters.rocketchat.rest.history import said, written
+from adapters.rocketchat.rest.history import PAGES, said, written
 from adapters.rocketchat.rest.rooms import room_info
 from adapters.rocketchat.said import file_ids, heard
 from router.domain.job import Outcome, Result
@@ -23,6 +24,8 @@ ROOMS: Final = 50
 """Rooms of a page."""
 UPLOAD_KEPT: Final = timedelta(hours=25)
 """An upload that nobody confirmed is gone after 24 hours: no message shows it for the first time later."""
+LOOK_PAGES: Final = 5
+"""Pages of a room's history in which one file is looked for: a send must not wait for more."""
 
 _ABSENT: Final = {"error-room-not-found", "error-invalid-room", "invalid-room", "error-room-does-not-exist"}
 _CLOSED: Final = {"room-closed", "error-room-closed", "error-room-already-closed"}
@@ -103,14 +106,14 @@ class RocketChatRest:
         return result, [told for item in found if (told := heard(item, visitor_id))]
 
     async def _said(
-        self, room_id: str, room: RoomInfo | None, since: datetime | None
+        self, room_id: str, room: RoomInfo | None, since: datetime | None, pages: int = PAGES
     ) -> tuple[Result, Sequence[Mapping[str, Any]], str | None]:
         if room is None or room.visitor_token is None:
             result, found = await self.room_info(room_id)
             if found is None:
                 return result, (), None
             room = found
-        result, messages = await said(self.client, room_id, room.visitor_token, since)
+        result, messages = await said(self.client, room_id, room.visitor_token, since, pages)
         return result, messages, room.visitor_id
 
     # people ------------------------------------------------------------------------------------------------
@@ -136,36 +139,42 @@ class RocketChatRest:
         return reply.result
 
     async def confirm_file(self, room_id: str, file_id: str, caption: str | None) -> Result:
-        """rooms.mediaConfirm: an upload becomes a message. Said twice, it is two messages."""
+        """rooms.mediaConfirm: an upload becomes a message. Said twice, it is two messages: so no 5xx counts as a
+        refusal, whatever it says; a proxy may say it after Rocket.Chat has done it."""
         # Which of the two a channel's app reads as the caption depends on its version.
         body = {"msg": caption, "description": caption} if caption else {"msg": ""}
         tail = f"/{quote(room_id, safe='')}/{quote(file_id, safe='')}"
-        return (await self.client.call("POST", "rooms.mediaConfirm", tail=tail, body=body)).result
+        reply = await self.client.call("POST", "rooms.mediaConfirm", tail=tail, body=body)
+        if reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return Result(Outcome.UNKNOWN, code=reply.result.code)
+        return reply.result
 
     async def shows_file(self, room_id: str, file_id: str) -> tuple[Result, bool]:
-        """Whether a message of the room shows the upload. False means no only with OK."""
+        """Whether a message of the room shows the upload. False means no only with OK: where so much was said since
+        that LOOK_PAGES do not hold it, it is RETRY."""
         since = self.client.clock.now() - UPLOAD_KEPT
-        result, found, _ = await self._said(room_id, None, since)
-        return result, any(file_id in file_ids(item) for item in found)
+        result, found, _ = await self._said(room_id, None, since, LOOK_PAGES)
+        there = any(file_id in file_ids(item) for item in found)
+        return (Result(Outcome.OK) if there else result), there
 
     async def react(self, message_id: str, emoji: str) -> Result:
         """chat.react with a short name: doing it twice is doing it once."""
         return await self._reaction(message_id, emoji, wanted=True)
 
-    async def take_back(self, message_id: str) -> Result:
-        """Remove every reaction of ours from a message."""
+    async def unreact(self, message_id: str, emoji: str) -> Result:
+        """Remove a reaction of ours, by the name `reactions` has."""
+        return await self._reaction(message_id, emoji, wanted=False)
+
+    async def reactions(self, message_id: str) -> tuple[Result, Sequence[str]]:
+        """Our own reactions to a message."""
         me = await self.client.read("me")
         reply = await self.client.read("chat.getMessage", {"msgId": message_id})
         if not (me.ok and reply.ok):
-            return reply.result if me.ok else me.result
+            return (reply.result if me.ok else me.result), ()
         name = text(me.document.get("username"))
         reactions = mapping(mapping(reply.document.get("message")).get("reactions"))
-        for emoji, by in reactions.items():
-            if name in items(mapping(by).get("usernames")):
-                result = await self._reaction(message_id, emoji, wanted=False)
-                if result.outcome is not Outcome.OK:
-                    return result
-        return Result(Outcome.OK)
+        ours = [emoji for emoji, by in reactions.items() if name in items(mapping(by).get("usernames"))]
+        return Result(Outcome.OK), ours
 
     async def _reaction(self, message_id: str, emoji: str, *, wanted: bool) -> Result:
         body = {"messageId": message_id, "emoji": emoji, "shouldReact": wanted}

@@ -24,6 +24,7 @@ def room_info(room: Mapping[str, Any]) -> RoomInfo:
         open=room.get("open") is True if livechat else True,  # a closed livechat room has no `open` at all
         visitor_token=text(visitor.get("token")),
         active_at=max((at for at in moments if at is not None), default=None),
+        visitor_said_at=moment(visitor.get("lastMessageTs")),
     )
 
 

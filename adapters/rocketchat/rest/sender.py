@@ -1,6 +1,7 @@
 """The way out on the legacy path: what is said into a room leaves the workspace through the room's own app."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from adapters.rocketchat.rest.port import RocketChatRest
@@ -12,6 +13,7 @@ from router.domain.ports import Outbound, Permit
 
 TEXT_LENGTH: Final = 5000  # Message_MaxAllowedSize as installed
 
+_NO_PERMIT: Final = Result(Outcome.RETRY, code="permit", asked=False)
 _NO_FILE: Final = {"invalid-file", "error-invalid-file"}
 # Rocket.Chat knows emoji by name only. Those of WhatsApp's own row, and what else is usual under a clinic's messages.
 _NAMES: Final = {
@@ -42,24 +44,29 @@ class RocketChatSender:
         refused = _unsendable(outbound)
         if refused is not None:
             return refused
-        if permit.path != Path.ROCKETCHAT or self._monotonic() >= permit.expires:
-            return Result(Outcome.RETRY, code="permit")
+        if permit.path != Path.ROCKETCHAT or self._over(permit):
+            return _NO_PERMIT
         if outbound.content.kind == "reaction":
-            return await self._reaction(outbound)
+            return await self._reaction(permit, outbound)
         if outbound.content.kind in KINDS:
-            return await self._file(str(outbound.room_id), str(outbound.file_id), outbound)
+            return await self._file(permit, str(outbound.room_id), str(outbound.file_id), outbound)
         words = outbound.content.text or ""
         return await self._rest.send_message(str(outbound.room_id), str(outbound.source_id), words)
 
     async def mark(self, channel: Channel, external_id: str, *, typing: bool) -> Result:  # noqa: ARG002 - the port's
         """Rocket.Chat's own app marks what its agents read."""
-        return Result(Outcome.PERMANENT, code="unsupported")
+        return _here("unsupported")
 
-    async def _file(self, room_id: str, file_id: str, outbound: Outbound) -> Result:
+    def _over(self, permit: Permit) -> bool:
+        return self._monotonic() >= permit.expires
+
+    async def _file(self, permit: Permit, room_id: str, file_id: str, outbound: Outbound) -> Result:
         if outbound.repeat:
             looked, there = await self._rest.shows_file(room_id, file_id)
             if there or looked.outcome is not Outcome.OK:
                 return _undecided(looked)
+            if self._over(permit):
+                return _NO_PERMIT  # looking took its time, and the lease may be another's by now
         result = await self._rest.confirm_file(room_id, file_id, outbound.content.text)
         if result.code not in _NO_FILE:
             return result
@@ -67,18 +74,33 @@ class RocketChatSender:
         looked, there = await self._rest.shows_file(room_id, file_id)
         return _undecided(looked) if there or looked.outcome is not Outcome.OK else result
 
-    async def _reaction(self, outbound: Outbound) -> Result:
+    async def _reaction(self, permit: Permit, outbound: Outbound) -> Result:
         message_id = str(outbound.context_id)
         emoji = outbound.content.text
         if not emoji:
-            return await self._rest.take_back(message_id)
+            return await self._take_back(permit, message_id)
         return await self._rest.react(message_id, _named(emoji) or "")
+
+    async def _take_back(self, permit: Permit, message_id: str) -> Result:
+        result, ours = await self._rest.reactions(message_id)
+        for emoji in ours:
+            if self._over(permit):
+                return _NO_PERMIT
+            result = await self._rest.unreact(message_id, emoji)
+            if result.outcome is not Outcome.OK:
+                break
+        return result
+
+
+def _here(code: str) -> Result:
+    """Refused on our side: Rocket.Chat was not asked."""
+    return Result(Outcome.PERMANENT, code=code, asked=False)
 
 
 def _undecided(looked: Result) -> Result:
     """A look-up that was refused proves nothing of what it looked for: it may be tried again."""
     if looked.outcome is Outcome.PERMANENT:
-        return Result(Outcome.RETRY, code=looked.code)
+        return replace(looked, outcome=Outcome.RETRY)
     return looked
 
 
@@ -87,24 +109,24 @@ def _unsendable(outbound: Outbound) -> Result | None:
     if said.kind == "reaction":
         return _unsendable_reaction(outbound)
     if not (said.kind in KINDS or (said.kind == "text" and said.text)):
-        return Result(Outcome.PERMANENT, code="unsupported")
+        return _here("unsupported")
     if len(said.text or "") > TEXT_LENGTH:
-        return Result(Outcome.PERMANENT, code="too_long")
+        return _here("too_long")
     if outbound.room_id is None:
-        return Result(Outcome.RETRY, code="no_room")
+        return Result(Outcome.RETRY, code="no_room", asked=False)
     if said.kind == "text" and outbound.source_id is None:
         # Without it a repeat would be a second message.
-        return Result(Outcome.PERMANENT, code="no_source_id")
+        return _here("no_source_id")
     if said.kind in KINDS and outbound.file_id is None:
-        return Result(Outcome.PERMANENT, code="no_file")
+        return _here("no_file")
     return None
 
 
 def _unsendable_reaction(outbound: Outbound) -> Result | None:
     if outbound.context_id is None:
-        return Result(Outcome.PERMANENT, code="no_context")
+        return _here("no_context")
     if outbound.content.text and _named(outbound.content.text) is None:
-        return Result(Outcome.PERMANENT, code="unsupported")
+        return _here("unsupported")
     return None
 
 

@@ -5,6 +5,7 @@ primitive. Production implements them over asyncpg and aiohttp; the simulator ov
 """
 
 from router.domain.ports.control import (
+    NOT_THEIRS,
     Callback,
     Callbacks,
     FileStore,
@@ -33,6 +34,7 @@ from router.domain.ports.process import Clock, Fact, Meter, Random
 from router.domain.ports.store import Answer, Duty, Store, Tx
 
 __all__ = [
+    "NOT_THEIRS",
     "Answer",
     "Callback",
     "Callbacks",

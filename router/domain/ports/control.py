@@ -68,10 +68,17 @@ class Callbacks(Protocol):
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Why Rocket.Chat does not do something for us, typed. `code`: two_factor, licence_limit, forbidden, unauthorized,
-    rate_limited, unreachable, invalid."""
+    rate_limited, unreachable, invalid, identity_taken, not_a_patient."""
 
     code: str
     detail: str
+
+
+NOT_THEIRS = Refusal(
+    "identity_taken",
+    "Rocket.Chat has a user with this e-mail that is not known to be this id_user's: who runs the router decides",
+)
+"""The same words whosever it is: nobody learns whom another clinic has told of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +98,16 @@ class RocketChatAdmin(Protocol):
         """Version, rights, webhook settings, integration, limits. Raises nothing."""
         ...
 
-    async def setup(self, webhook_url: str, *, dry_run: bool) -> Sequence[Finding]:
-        """Set what `check` would complain of, as far as REST can; what was done or would be."""
+    async def standing(self) -> Mapping[str, Any] | None:
+        """What the webhook is set to now, without its secret; None when that cannot be read."""
         ...
 
-    async def create_user(self, *, name: str, email: str, username: str) -> str | Refusal:
-        """The id of the user with this e-mail, made when there is none."""
+    async def setup(self, webhook_url: str, *, dry_run: bool, replace: bool = False) -> Sequence[Finding]:
+        """Set what `check` would complain of, as far as REST can; what was done or would be. A webhook that calls
+        somebody else is left alone unless `replace`."""
+        ...
+
+    async def create_user(self, *, name: str, email: str, username: str, adopt: bool = True) -> str | Refusal:
+        """The id of the user with this e-mail, made when there is none. Without `adopt` one that was there is
+        identity_taken, unless it has the user name we would give. not_a_patient: it may do more than one."""
         ...

@@ -196,6 +196,7 @@ class RoomInfo:
     open: bool = True
     visitor_token: str | None = field(default=None, repr=False)
     active_at: datetime | None = None  # its last message, closing or change
+    visitor_said_at: datetime | None = None  # when the visitor last wrote
 
 
 class RoomWebhook(Protocol):

@@ -35,6 +35,10 @@ class Pins(Protocol):
         """Ask Rocket.Chat to close `conversation.room_id`."""
         ...
 
+    async def take_send(self, tx: Tx, job: Job, moved: Conversation) -> None:
+        """Let a send that has not started follow its conversation."""
+        ...
+
 
 class RoomIngest(Protocol):
     """What delivery needs of ingest: apply the webhook event that waited for its room."""

@@ -78,16 +78,17 @@ class Tx(Protocol):
         """Locks."""
         ...
 
-    async def message_by_source(self, source_id: str) -> Message | None:
-        """Locks. By Rocket.Chat's `_id`."""
+    async def message_by_source(self, source_id: str, *, lock: bool = True) -> Message | None:
+        """By Rocket.Chat's `_id`. Locks, unless told not to."""
         ...
 
     async def unclaimed(
         self, conversation_id: UUID, direction: Direction, at: datetime, within: timedelta, *, key: str
     ) -> Sequence[Message]:
         """Messages of the conversation whose key is still missing (`key`: "source_id" or "external_id"), dated
-        within the span of `at`, nearest first: by sent_at, an inbound one also by handled_at (now, while it is on its
-        way), since what was held reaches Rocket.Chat long after it was said. Locks."""
+        within the span of `at`: by sent_at, an inbound one also by handled_at (now, while it is on its way), since what
+        was held reaches Rocket.Chat long after it was said. Nearest first, an inbound one by when it was handled; of
+        equals the older. Locks."""
         ...
 
     async def add_message(self, message: Message) -> Message:
@@ -135,9 +136,8 @@ class Tx(Protocol):
         """Update."""
         ...
 
-    async def uploaded(self, slug: str, target: str, sha256: str) -> str | None:
-        """What the receiving side calls these bytes, while it keeps them. `target`: "" for the provider, a room's id for
-        Rocket.Chat."""
+    async def uploaded(self, slug: str, target: str, sha256: str, *, expired: bool = False) -> str | None:
+        """What the receiving side (`target`) calls these bytes, while it keeps them; `expired`: also afterwards."""
         ...
 
     async def save_upload(
@@ -196,7 +196,8 @@ class Tx(Protocol):
         ...
 
     async def reach(self, slug: str, identity_id: UUID) -> Reach:
-        """What the identity allows on the channel: its newest `heard_at` over all conversations, its opt-out."""
+        """What may be sent to the identity on the channel: its newest `heard_at` over all conversations there; the newest
+        opt-out of any address of its contact."""
         ...
 
     async def map_rocketchat_user(self, rc_user_id: str, user_id: UUID, canal: str) -> None:

@@ -62,7 +62,7 @@ class Messages(Base):
         found = self._t.external.get((slug, external_id))
         return self._t.messages[found] if found else None
 
-    async def message_by_source(self, source_id: str) -> Message | None:
+    async def message_by_source(self, source_id: str, *, lock: bool = True) -> Message | None:
         found = self._t.source.get(source_id)
         return self._t.messages[found] if found else None
 
@@ -80,7 +80,12 @@ class Messages(Base):
         ids = self._t.by_conversation.get(conversation_id, ())
         rows = [row for row in map(self._t.messages.__getitem__, ids) if row.direction is direction]
         fitting = [row for row in rows if getattr(row, key) is None and apart(row) <= within]
-        return sorted(fitting, key=lambda row: (apart(row), row.seq))
+
+        def near(row: Message) -> timedelta:
+            inbound = direction is Direction.INBOUND
+            return abs((row.handled_at or self._now if inbound else row.sent_at) - at)
+
+        return sorted(fitting, key=lambda row: (near(row), row.seq))
 
     async def add_message(self, message: Message) -> Message:
         message = replace(message, seq=self._next_seq())
@@ -141,9 +146,9 @@ class Messages(Base):
     async def save_media(self, media: Media) -> None:
         self._set(self._t.media, media.id, media)
 
-    async def uploaded(self, slug: str, target: str, sha256: str) -> str | None:
+    async def uploaded(self, slug: str, target: str, sha256: str, *, expired: bool = False) -> str | None:
         file_id, expires_at = self._t.uploads.get((slug, target, sha256), (None, self._now))
-        return file_id if expires_at > self._now else None
+        return file_id if expired or expires_at > self._now else None
 
     async def save_upload(
         self, slug: str, target: str, sha256: str, file_id: str, expires_at: datetime

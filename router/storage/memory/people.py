@@ -79,7 +79,12 @@ class People(Base):
             for row in self._t.conversations.values()
             if row.channel == slug and row.identity_id == identity_id and row.heard_at is not None
         ]
-        return Reach(max(heard, default=None), identity.opted_out_at if identity else None)
+        opted_out = [
+            row.opted_out_at
+            for row in self._t.identities.values()
+            if identity is not None and row.contact_id == identity.contact_id and row.opted_out_at is not None
+        ]
+        return Reach(max(heard, default=None), max(opted_out, default=None))
 
     async def map_rocketchat_user(self, rc_user_id: str, user_id: UUID, canal: str) -> None:
         if rc_user_id not in self._t.mapping:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 LOCK_FLOOR = 0x464C4F52  # "FLOR": shared by decisions, exclusive for who raises the floor of a kind
 _COLUMNS = (
     "id", "tenant_id", "channel", "kind", "identity_id", "contact_id", "path", "pin_version", "opened_at", "last_at",
-    "closed_at", "closed_by", "room_id", "heard_at", "read_at",
+    "closed_at", "closed_by", "room_id", "heard_at", "read_at", "pinned_at",
 )  # fmt: skip
 _SELECT = f"select {', '.join(_COLUMNS)} from conversations"
 _INSERT = insert("conversations", _COLUMNS) + " on conflict do nothing returning true"
@@ -25,7 +25,7 @@ _UPDATE = (
     + ", ".join(f"{name} = ${place}" for place, name in enumerate(_COLUMNS[1:], 2))
     + " where id = $1"
 )
-_ROOM = "select id, tenant_id, channel, conversation_id, learned_at from rooms"
+_ROOM = "select id, tenant_id, channel, conversation_id, learned_at, spoke_at from rooms"
 _DECISION = insert("decisions", (
     "id", "tenant_id", "conversation_id", "path", "stage", "rule", "revision", "reason", "pin_version", "at", "guard",
 ))  # fmt: skip
@@ -34,7 +34,7 @@ _DECISION = insert("decisions", (
 def _values(c: Conversation) -> tuple[object, ...]:
     return (
         c.id, c.tenant, c.channel, c.kind, c.identity_id, c.contact_id, c.path, c.pin_version, c.opened_at, c.last_at,
-        c.closed_at, c.closed_by, c.room_id, c.heard_at, c.read_at,
+        c.closed_at, c.closed_by, c.room_id, c.heard_at, c.read_at, c.pinned_at,
     )  # fmt: skip
 
 
@@ -55,11 +55,14 @@ def _conversation(row: "Record") -> Conversation:
         room_id=row["room_id"],
         heard_at=row["heard_at"],
         read_at=row["read_at"],
+        pinned_at=row["pinned_at"],
     )
 
 
 def _room(row: "Record") -> Room:
-    return Room(row["id"], row["tenant_id"], row["channel"], row["conversation_id"], row["learned_at"])
+    return Room(
+        row["id"], row["tenant_id"], row["channel"], row["conversation_id"], row["learned_at"], row["spoke_at"]
+    )  # fmt: skip
 
 
 class Conversations(Base):
@@ -121,8 +124,10 @@ class Conversations(Base):
 
     async def save_room(self, room: Room) -> None:
         await self._link.execute(
-            "insert into rooms (id, tenant_id, channel, conversation_id, learned_at) values ($1, $2, $3, $4, $5)"
+            "insert into rooms (id, tenant_id, channel, conversation_id, learned_at, spoke_at)"
+            " values ($1, $2, $3, $4, $5, $6)"
             " on conflict (id) do update set tenant_id = excluded.tenant_id, channel = excluded.channel,"
-            " conversation_id = excluded.conversation_id, learned_at = excluded.learned_at",
-            room.id, room.tenant, room.channel, room.conversation_id, room.learned_at,
+            " conversation_id = excluded.conversation_id, learned_at = excluded.learned_at,"
+            " spoke_at = excluded.spoke_at",
+            room.id, room.tenant, room.channel, room.conversation_id, room.learned_at, room.spoke_at,
         )  # fmt: skip

@@ -73,11 +73,11 @@ class Files(Base):
     async def save_media(self, media: Media) -> None:
         await self._link.execute(_UPDATE, *_values(media))
 
-    async def uploaded(self, slug: str, target: str, sha256: str) -> str | None:
+    async def uploaded(self, slug: str, target: str, sha256: str, *, expired: bool = False) -> str | None:
         found: str | None = await self._link.fetchval(
             "select file_id from media_uploads"
-            " where channel = $1 and target = $2 and sha256 = $3 and expires_at > now()",
-            slug, target, sha256,
+            " where channel = $1 and target = $2 and sha256 = $3 and (expires_at > now() or $4)",
+            slug, target, sha256, expired,
         )  # fmt: skip
         return found
 

@@ -44,7 +44,7 @@ _UPDATE = (
 _ADD_KEY = "insert into message_keys (key, channel, value, tenant_id, message_id, created_at) values ($1, $2, $3, $4, $5, $6) on conflict do nothing returning true"
 _BY_KEY = (
     f"{_SELECT} join message_keys k on k.created_at = m.created_at and k.message_id = m.id"
-    " where k.key = $1 and k.channel = $2 and k.value = $3 for update of m"
+    " where k.key = $1 and k.channel = $2 and k.value = $3"
 )
 
 
@@ -94,6 +94,11 @@ _APART = """least(abs(extract(epoch from m.sent_at - $3::timestamptz)), case whe
     then abs(extract(epoch from coalesce(m.handled_at, now()) - $3::timestamptz)) end)"""
 
 
+# Which of several is the one: the other side dates what it got, and WhatsApp's own dates are whole seconds.
+_NEAR = """abs(extract(epoch from case when m.direction = 'inbound' then coalesce(m.handled_at, now()) else m.sent_at end
+    - $3::timestamptz))"""
+
+
 class Messages(Base):
     """The message part of Tx."""
 
@@ -109,11 +114,12 @@ class Messages(Base):
         return _message(row) if row else None
 
     async def message_by_external(self, slug: str, external_id: str) -> Message | None:
-        row = await self._link.fetchrow(_BY_KEY, "external", slug, external_id)
+        row = await self._link.fetchrow(f"{_BY_KEY} for update of m", "external", slug, external_id)
         return _message(row) if row else None
 
-    async def message_by_source(self, source_id: str) -> Message | None:
-        row = await self._link.fetchrow(_BY_KEY, "source", "", source_id)
+    async def message_by_source(self, source_id: str, *, lock: bool = True) -> Message | None:
+        locking = " for update of m" if lock else ""
+        row = await self._link.fetchrow(f"{_BY_KEY}{locking}", "source", "", source_id)
         return _message(row) if row else None
 
     async def unclaimed(
@@ -123,7 +129,7 @@ class Messages(Base):
             raise ValueError(f"no key of a message: {key}")
         rows = await self._link.fetch(
             f"{_SELECT} where m.conversation_id = $1 and m.direction = $2 and m.{key} is null"
-            f" and {_APART} <= extract(epoch from $4::interval) order by {_APART}, m.seq for update",
+            f" and {_APART} <= extract(epoch from $4::interval) order by {_NEAR}, m.seq for update",
             conversation_id, direction, at, within,
         )  # fmt: skip
         return [_message(row) for row in rows]

@@ -186,8 +186,9 @@ class People(Base):
 
     async def reach(self, slug: str, identity_id: UUID) -> Reach:
         row = await self._link.fetchrow(
-            "select i.opted_out_at, (select max(c.heard_at) from conversations c"
-            " where c.channel = $1 and c.identity_id = i.id) as heard_at from identities i where i.id = $2",
+            "select (select max(o.opted_out_at) from identities o where o.contact_id = i.contact_id) as opted_out_at,"
+            " (select max(c.heard_at) from conversations c where c.channel = $1 and c.identity_id = i.id) as heard_at"
+            " from identities i where i.id = $2",
             slug, identity_id,
         )  # fmt: skip
         return Reach(row["heard_at"], row["opted_out_at"]) if row else Reach()

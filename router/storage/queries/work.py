@@ -153,16 +153,23 @@ async def unsplit(tx: Tx, channels: list[str] | None, limit: int) -> list[Row]:
     )
 
 
-async def split_again(tx: Tx, event_id: UUID) -> bool:
-    """Let a given-up event be split anew; False: it is none. Engine only."""
-    updated = await row(
+async def split_again(tx: Tx, event_id: UUID) -> bool | None:
+    """Let a given-up event be split anew; False: it is none, None: its body has been dropped. Engine only."""
+    found = await row(
         tx,
-        "update events u set state = 'waiting', split = false, tries = 0, reason = null from"
-        f" (select e.received_at, e.id {_UNSPLIT} where e.id = $1) e"
-        " where u.received_at = e.received_at and u.id = e.id returning u.channel",
+        f"select e.received_at, e.body is null as dropped {_UNSPLIT} where e.id = $1 for update of e",
         event_id,
     )
-    return updated is not None
+    if found is None:
+        return False
+    if found["dropped"]:
+        return None
+    await link_of(tx).execute(
+        "update events set state = 'waiting', split = false, tries = 0, reason = null"
+        " where received_at = $1 and id = $2",
+        found["received_at"], event_id,
+    )  # fmt: skip
+    return True
 
 
 async def dead_letters(tx: Tx, channels: list[str] | None, limit: int) -> list[Row]:

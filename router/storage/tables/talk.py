@@ -135,6 +135,7 @@ conversations = Table(
     words("room_id", nullable=True),
     moment("heard_at", nullable=True),
     moment("read_at", nullable=True),
+    moment("pinned_at", nullable=True),
 )
 _open = conversations.c.closed_at.is_(None)
 Index(
@@ -268,5 +269,6 @@ rooms = Table(
     words("channel"),
     uid("conversation_id", nullable=True),
     moment("learned_at"),
+    moment("spoke_at", nullable=True),
 )
 Index("rooms_conversation", rooms.c.conversation_id)

@@ -106,17 +106,19 @@ async def test_nobody_there(sender: Sender, nowhere: str) -> None:
 
 @pytest.mark.parametrize("permit", [replace(PERMIT, path="rocketchat"), replace(PERMIT, expires=99.0)])
 async def test_no_permit_no_request(server: RawServer, sender: Sender, permit: Permit) -> None:
-    assert await sender.send(permit, outbound(server.url)) == Result(Outcome.RETRY, code="permit")
+    refused = Result(Outcome.RETRY, code="permit", asked=False)
+    assert await sender.send(permit, outbound(server.url)) == refused
     assert server.requests == []
 
 
 async def test_what_cannot_leave(server: RawServer, sender: Sender) -> None:
     image = replace(outbound(server.url), content=Content("image", "x"))
-    assert await sender.send(PERMIT, image) == Result(Outcome.PERMANENT, code="no_file")
+    assert await sender.send(PERMIT, image) == Result(Outcome.PERMANENT, code="no_file", asked=False)
     endless = replace(
         outbound(server.url), content=Content("contacts", None, {"contacts": [{"n": math.nan}]})
     )
-    assert await sender.send(PERMIT, endless) == Result(Outcome.PERMANENT, code="invalid_content")
+    refused = Result(Outcome.PERMANENT, code="invalid_content", asked=False)
+    assert await sender.send(PERMIT, endless) == refused
     for wrong in (
         {"access_token": ""},
         {"access_token": "a\nb"},
@@ -124,7 +126,7 @@ async def test_what_cannot_leave(server: RawServer, sender: Sender) -> None:
         {"base_url": "x"},
     ):
         result = await sender.send(PERMIT, outbound(server.url, **wrong))
-        assert (result.outcome, result.code) == (Outcome.CHANNEL, "configuration"), wrong
+        assert result == Result(Outcome.CHANNEL, code="configuration", asked=False), wrong
     assert server.requests == []
 
 
@@ -141,7 +143,8 @@ async def test_a_send_through_360dialog(server: RawServer, sender: Sender) -> No
         assert not any(line.startswith(b"authorization") for line in lines)
         assert json.loads(body)["text"]["body"] == "Olá \ud83d 😀"
     bare = outbound(server.url, provider="360dialog", access_token="")
-    assert await sender.send(PERMIT, bare) == Result(Outcome.CHANNEL, code="configuration")
+    refused = Result(Outcome.CHANNEL, code="configuration", asked=False)
+    assert await sender.send(PERMIT, bare) == refused
 
 
 def own(status: int, code: object = None) -> dict[str, object]:
@@ -207,7 +210,7 @@ async def test_a_mark_that_fails(server: RawServer, sender: Sender, nowhere: str
     told = await sender.mark(outbound(nowhere).channel, "wamid.1", typing=False)
     assert told == Result(Outcome.RETRY, code="connect")
     told = await sender.mark(outbound(server.url, access_token="").channel, "wamid.1", typing=True)
-    assert told == Result(Outcome.CHANNEL, code="configuration")
+    assert told == Result(Outcome.CHANNEL, code="configuration", asked=False)
 
 
 def test_where_a_number_is_by_default() -> None:

@@ -123,7 +123,7 @@ class Process:
             store=store, clock=scene.clock, random=dice, ids=self.ids, channels=CHANNELS, kinds=kinds,
             senders={(path, "whatsapp"): MachineSender(outside, path) for path in Path},
             forwarder=MachineForwarder(outside), rocketchat=MachineRocketChat(outside), rooms=rooms,
-            files=NoFiles(), meter=scene.tally, policy=POLICY,
+            pins=self.facade, files=NoFiles(), meter=scene.tally, policy=POLICY,
         )  # fmt: skip
         self.compose = Compose(pins=self.facade, resolver=resolver, ids=self.ids, kinds=kinds)
 

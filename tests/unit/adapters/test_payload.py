@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.payload import DEPTH, Malformed, identifier, load, moment
+from adapters.payload import DEPTH, Malformed, file_name, identifier, load, moment
+from router.control import media
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec=None)),
@@ -91,3 +92,33 @@ def test_identifiers() -> None:
     assert long is not None
     assert long.startswith("sha256:")
     assert long != identifier("y" * 9000)
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("Exame de Sangue – março.pdf", "Exame de Sangue – março.pdf"),
+        ("laudo\u202efdp.exe", "laudofdp.exe"),
+        ("a\u2066b\u2069\u200fc\u200e.pdf", "abc.pdf"),
+        ("a\r\nb\x00\x1b[0m.pdf", "ab[0m.pdf"),
+        ("../../etc/passwd", "passwd"),
+        ("C:\\Users\\ana\\foto.jpg", "foto.jpg"),
+        ("lone\ud83d.pdf", "lone.pdf"),
+        (" .pdf. ", "pdf"),
+        ("x" * 300, "x" * 240),
+        ("a/", None),
+        ("..", None),
+        ("\u202e", None),
+        ("", None),
+        (None, None),
+        (5, None),
+        ({"a": 1}, None),
+    ],
+)
+def test_a_name_that_came_from_outside(given: object, name: str | None) -> None:
+    assert file_name(given) == name
+
+
+@given(st.text(st.characters(codec=None)))
+def test_names_are_cleaned_as_those_of_uploads_are(given: str) -> None:
+    assert file_name(given) == media.file_name(given)

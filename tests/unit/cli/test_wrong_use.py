@@ -1,5 +1,6 @@
 """Exit 2, one line on stderr, nothing on stdout, and no desk opened."""
 
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,25 @@ def test_settings_that_do_not_hold(figueira: Figueira, home: Path) -> None:
     code, out, err = figueira("flags", "list", "--json")
     assert (code, out) == (2, "")
     assert "reserved" in err
+
+
+@pytest.mark.parametrize("key", ["throughput", "pair_seconds", "pair_burst"])
+@pytest.mark.parametrize("given", ['"fast"', "0", "-1", '"nan"', '"inf"', "true", "[1, 2]"])
+def test_a_rate_that_is_no_number(figueira: Figueira, home: Path, key: str, given: str) -> None:
+    native = f"[channels.whatsapp.native]\n{key} = {given}\n"
+    (home / "figueira.toml").write_text('[channels.whatsapp]\nkind = "whatsapp"\ntenant = "t"\n' + native)
+    code, out, err = figueira("flags", "list", "--json")
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert f"channels.whatsapp.native.{key}: it must be a number above 0" in err
+
+
+@pytest.mark.parametrize("given", ["80", "0.5", '"80"'])
+def test_a_rate_that_is_a_number(given: str, home: Path) -> None:
+    native = f"[channels.whatsapp.native]\nthroughput = {given}\n"
+    (home / "figueira.toml").write_text('[channels.whatsapp]\nkind = "whatsapp"\ntenant = "t"\n' + native)
+    settings = session.settings_of(Namespace(config=None))
+    assert settings.channels["whatsapp"].native["throughput"] == given.strip('"')
 
 
 def test_help_is_no_error(figueira: Figueira) -> None:

@@ -203,7 +203,7 @@ class Heart:
         self.delivery = Delivery(
             store=self.store, clock=self.clock, random=self.dice, ids=self.ids, channels=self.channels,
             kinds=kinds, forwarder=self.legacy, rocketchat=self.legacy, rooms=rooms, meter=self.meter,
-            policy=self.policy, files=self.files,
+            policy=self.policy, files=self.files, pins=self.facade,
             senders={(Path.NATIVE, "whatsapp"): self.native, (Path.ROCKETCHAT, "whatsapp"): self.room},
         )  # fmt: skip
         self.sweep = Sweep(

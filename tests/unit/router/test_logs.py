@@ -74,7 +74,7 @@ REFUSED: list[dict[str, Any]] = [
     {"event_id": "x" * 36},
     {"count": 5511987654321},
     {"room_id": "55119876543210000"},
-    {"seconds": "1.5"},
+    {"seconds": "1.5 s"},
     {"error": ValueError("5511987654321")},
     {"name": "Maria"},
 ]

@@ -19,6 +19,7 @@ figueira_dead_letters{kind} figueira_unplaced_events figueira_pins{kind,path} fi
 figueira_flag_age_seconds figueira_flag_revision{kind} figueira_rocketchat_up figueira_identity_unlinked_total{kind}
 figueira_callback_drift{channel} figueira_channel_ill{channel} figueira_media_total{kind,direction,state}
 figueira_opt_outs_total{kind,wish} figueira_billable_total{kind,category} figueira_swept_total{outcome}
+figueira_dropped_total{what}
 """
 
 
@@ -47,6 +48,8 @@ def test_declared_channels_begin_at_zero() -> None:
     for outcome in metrics.EVENT_OUTCOMES:
         labels = {"channel": "wa-declared", "kind": "whatsapp", "outcome": outcome}
         assert metrics.REGISTRY.get_sample_value("figueira_events_total", labels) == 0.0
+    for what in metrics.DROPPED:
+        assert metrics.REGISTRY.get_sample_value("figueira_dropped_total", {"what": what}) is not None
 
 
 WORKER = """

@@ -1,5 +1,5 @@
-"""Files, paces, duties, billed messages, callbacks; when a contact was last heard, what was read, who opted out, whose
-user is ours."""
+"""Files, paces, duties, billed messages, callbacks; when a contact was last heard, what was read, when a pin was made,
+when a room spoke, who opted out, whose user is ours."""
 
 from alembic import op
 
@@ -35,7 +35,10 @@ alter table identities add column if not exists opted_out_at timestamptz
 
 alter table conversations
     add column if not exists heard_at timestamptz,
-    add column if not exists read_at timestamptz
+    add column if not exists read_at timestamptz,
+    add column if not exists pinned_at timestamptz
+
+alter table rooms add column if not exists spoke_at timestamptz
 
 alter table jobs
     add column if not exists media_id uuid,

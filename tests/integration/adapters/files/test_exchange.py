@@ -10,7 +10,7 @@ from aiohttp import web as aioweb
 
 from adapters.files.exchange import FileExchange
 from adapters.files.store import ObjectFiles
-from adapters.files.whatsapp import MediaApi, media_api
+from adapters.files.whatsapp import Located, MediaApi, media_api
 from router.domain.channel import Channel
 from router.domain.errors import Unavailable
 from router.domain.job import Outcome, Result
@@ -32,6 +32,8 @@ from tests.integration.adapters.files.scene import (
 )
 from tests.integration.adapters.files.web import Web
 from tests.unit.adapters.files.samples import JPEG, PAGE
+
+NOWHERE = Result(Outcome.PERMANENT, code="address", asked=False)
 
 # from the provider -------------------------------------------------------------------------------------------
 
@@ -120,13 +122,51 @@ async def test_the_key_never_leaves_in_the_clear(files: Files, client: httpx.Asy
     async with Web() as other:
         other.says("/bytes", JPEG)
         web.json("/v23.0/15", told(web, url=f"{other.url}/bytes"))
-        assert await files.fetch(cloud(web), MEDIA) == (Result(Outcome.PERMANENT, code="address"), None)
+        assert await files.fetch(cloud(web), MEDIA) == (NOWHERE, None)
         assert other.asked == []
         trusting = FileExchange(
             client, store, rocketchat=None, limit=MB, seconds=5.0, allow_hosts=[other.host]
         )
         assert await trusting.fetch(cloud(web), MEDIA) == (OK, KEPT)
         assert sent(other, "Authorization") == [None]
+
+
+@pytest.mark.parametrize(
+    ("url", "told_key"),
+    [
+        ("https://lookaside.fbsbx.com/whatsapp_business/attachments/?mid=1", True),
+        ("https://scontent.xx.fbcdn.net/m", False),
+        ("https://graph.facebook.com/v23.0/1", True),
+        ("https://FACEBOOK.com/1", True),
+        ("https://mmg.whatsapp.net/1", True),
+        ("https://mmg.whatsapp.net:8443/1", False),
+        ("http://lookaside.fbsbx.com/1", False),
+        ("https://evilfbsbx.com/1", False),
+        ("https://fbsbx.com.evil.example/1", False),
+        ("https://fbsbx.com@evil.example/1", False),
+        ("https://files.example/1", False),
+    ],
+)
+async def test_the_key_goes_to_metas_own_hosts(web: Web, client: httpx.AsyncClient, url: str, told_key: bool) -> None:  # fmt: skip
+    web.json("/v23.0/15", told(web, url=url))
+    api = media_api(cloud(web))
+    assert isinstance(api, MediaApi)
+    located = await api.locate(client, MEDIA)
+    assert isinstance(located, Located)
+    assert located.source.url == str(httpx.URL(url))
+    assert dict(located.source.headers) == ({"Authorization": "Bearer meta-secret"} if told_key else {})
+
+
+async def test_an_id_nobody_knows_is_gone_and_a_number_nobody_knows_is_ill(
+    files: Files, web: Web, store: ObjectFiles
+) -> None:
+    unknown = {"error": {"code": 100, "error_subcode": 33}}
+    web.json("/v23.0/15", unknown, status=400)
+    web.json("/v23.0/700/media", unknown, status=400)
+    assert await files.fetch(cloud(web), MEDIA) == (Result(Outcome.PERMANENT, code="gone"), None)
+    stored = await store.save(chunks(JPEG), limit=MB)
+    ill = Result(Outcome.CHANNEL, code="100")
+    assert await files.upload("native", cloud(web), media_of(stored), None) == ill
 
 
 async def test_an_html_page_is_no_image(files: Files, web: Web) -> None:
@@ -154,14 +194,15 @@ async def test_360dialogs_own_refusals(files: Files, web: Web) -> None:
 
 
 async def test_channels_that_cannot(files: Files, web: Web) -> None:
-    ill = Result(Outcome.CHANNEL, code="configuration")
+    ill = Result(Outcome.CHANNEL, code="configuration", asked=False)
     assert await files.fetch(cloud(web, access_token=""), MEDIA) == (ill, None)
-    unsupported = Result(Outcome.PERMANENT, code="unsupported")
+    unsupported = Result(Outcome.PERMANENT, code="unsupported", asked=False)
     assert await files.fetch(cloud(web, provider="twilio"), MEDIA) == (unsupported, None)
     assert await files.fetch(Channel("m", "email", "sol"), MEDIA) == (unsupported, None)
     assert await files.fetch(cloud(web), replace(MEDIA, origin=Origin.UPLOAD)) == (unsupported, None)
     assert await files.upload("native", cloud(web, provider="twilio"), MEDIA, None) == unsupported
     assert await files.upload("native", cloud(web, access_token=""), MEDIA, None) == ill
+    assert web.asked == []
 
 
 async def test_the_whole_has_its_time(client: httpx.AsyncClient, store: ObjectFiles, web: Web) -> None:
@@ -192,7 +233,7 @@ async def test_a_file_of_rocketchat(files: Files, web: Web) -> None:
     assert await files.fetch(cloud(web), ROOM_FILE) == (OK, KEPT)
     assert {name: web.asked[0].headers[name] for name in CHAT} == CHAT
     elsewhere = replace(ROOM_FILE, ref="https://evil.example/file-upload/abc/a.jpg")
-    assert await files.fetch(cloud(web), elsewhere) == (Result(Outcome.PERMANENT, code="address"), None)
+    assert await files.fetch(cloud(web), elsewhere) == (NOWHERE, None)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +257,7 @@ async def test_rocketchats_403_is_the_tokens_or_the_rooms(
 
 async def test_without_rocketchat(client: httpx.AsyncClient, store: ObjectFiles, web: Web) -> None:
     alone = FileExchange(client, store, rocketchat=None, limit=MB, seconds=5.0)
-    refused = Result(Outcome.PERMANENT, code="rocketchat_not_configured")
+    refused = Result(Outcome.PERMANENT, code="rocketchat_not_configured", asked=False)
     assert await alone.fetch(cloud(web), ROOM_FILE) == (refused, None)
     assert await alone.upload("rocketchat", cloud(web), MEDIA, "r1") == refused
 
@@ -227,7 +268,7 @@ async def test_a_callers_address_gets_no_credentials_and_no_way_inside(
     web.says("/a", JPEG)
     media = replace(MEDIA, origin=Origin.URL, ref=f"{web.url}/a", sha256=None)
     # Rocket.Chat's and the provider's own origin: configured for us, not for callers.
-    assert await files.fetch(cloud(web), media) == (Result(Outcome.PERMANENT, code="address"), None)
+    assert await files.fetch(cloud(web), media) == (NOWHERE, None)
     assert web.asked == []
     open_to = FileExchange(client, store, rocketchat=None, limit=MB, seconds=5.0, allow_hosts=[web.host])
     assert await open_to.fetch(cloud(web), media) == (OK, KEPT)
@@ -251,10 +292,10 @@ async def test_a_store_that_is_down_is_waited_for(client: httpx.AsyncClient, web
     down = FileExchange(client, Down(), rocketchat=None, limit=MB, seconds=5.0)
     web.json("/v23.0/15", told(web))
     web.says("/bytes", JPEG)
-    assert await down.fetch(cloud(web), MEDIA) == (Result(Outcome.RETRY, code="store"), None)
-    assert await down.upload("native", cloud(web), media_of(KEPT), None) == Result(
-        Outcome.RETRY, code="store"
-    )
+    # It is ours: neither the provider nor its breaker is to blame.
+    ours = Result(Outcome.RETRY, code="store", asked=False)
+    assert await down.fetch(cloud(web), MEDIA) == (ours, None)
+    assert await down.upload("native", cloud(web), media_of(KEPT), None) == ours
 
 
 async def test_nobody_there(files: Files, nowhere: str, web: Web, store: ObjectFiles) -> None:

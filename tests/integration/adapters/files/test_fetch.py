@@ -25,7 +25,7 @@ MB = 1024 * 1024
 LIMIT = 4 * MB
 SHA = hashlib.sha256(JPEG).hexdigest()
 IMAGE = Promise("image/jpeg", (SHA,))
-UNSAFE = (Result(Outcome.PERMANENT, code="address"), None)
+UNSAFE = (Result(Outcome.PERMANENT, code="address", asked=False), None)
 
 
 @pytest.fixture

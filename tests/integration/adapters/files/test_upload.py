@@ -82,7 +82,7 @@ async def test_an_upload_to_a_room(files: Files, web: Web, store: ObjectFiles) -
     assert file.get_filename() == "laudo.pdf"
     assert file.get_payload(decode=True) == PDF
     assert await files.upload("rocketchat", cloud(web), media_of(stored), None) == Result(
-        Outcome.RETRY, code="no_room"
+        Outcome.RETRY, code="no_room", asked=False
     )
 
 
@@ -108,7 +108,7 @@ async def test_what_rocketchat_says_of_an_upload(
 
 
 async def test_what_is_not_stored_is_not_sent(files: Files, web: Web) -> None:
-    missing = Result(Outcome.PERMANENT, code="not_stored")
+    missing = Result(Outcome.PERMANENT, code="not_stored", asked=False)
     assert await files.upload("native", cloud(web), replace(MEDIA, sha256=None, size=3), None) == missing
     assert await files.upload("native", cloud(web), media_of(KEPT), None) == missing
     assert await files.upload("native", cloud(web), media_of(KEPT, size=None), None) == missing
@@ -117,7 +117,8 @@ async def test_what_is_not_stored_is_not_sent(files: Files, web: Web) -> None:
 
 async def test_what_whatsapp_would_refuse_is_not_sent(files: Files, web: Web) -> None:
     large = media_of(KEPT, size=100 * MB + 1)
-    assert (await files.upload("native", cloud(web), large, None)).code == "too_large"
+    refused = Result(Outcome.PERMANENT, code="too_large", asked=False)
+    assert await files.upload("native", cloud(web), large, None) == refused
     assert web.asked == []
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.files.content import HEAD, mime_of, plain, settle
-from tests.unit.adapters.files.samples import FILES
+from tests.unit.adapters.files.samples import FILES, PAGE
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -66,3 +66,49 @@ def test_one_name_for_each_type() -> None:
     assert plain("Audio/MP3; rate=1") == "audio/mpeg"
     assert plain("  ") is None
     assert plain(None) is None
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "text/x\r\nset-cookie: a=b", "text/x\nb", "image/x\u20ac", "image", "/png", "image/", "a/b/c", "image /png", "a/b c",
+        "text/\x00", "\u0131mage/png", "image/" + "a" * 122, "\ud83d/x", "*/*", "text/html, text/plain",
+    ],
+)  # fmt: skip
+def test_what_is_no_type_goes_into_no_header(written: str) -> None:
+    assert plain(written) is None
+    assert settle("application/octet-stream", written) == "application/octet-stream"
+    assert settle("application/zip", written) == "application/zip"
+
+
+def test_a_type_as_long_as_may_be() -> None:
+    assert plain("image/" + "a" * 121) == "image/" + "a" * 121
+
+
+DRAWING = "<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>"
+BOM = "\ufeff"
+
+
+@pytest.mark.parametrize(
+    ("data", "mime"),
+    [
+        ((BOM + DRAWING).encode("utf-16-le"), "image/svg+xml"),
+        ((BOM + DRAWING).encode("utf-16-be"), "image/svg+xml"),
+        (f'<?xml version="1.0"?>{DRAWING}'.encode("utf-16-le"), "image/svg+xml"),
+        (f'<?xml version="1.0"?>{DRAWING}'.encode("utf-16-be"), "image/svg+xml"),
+        ((BOM + PAGE.decode()).encode("utf-16-le"), "text/html"),
+        ((BOM + PAGE.decode()).encode("utf-16-be"), "text/html"),
+        ("<html><body>é".encode("latin-1"), "text/html"),
+        ((BOM + "Olá").encode("utf-16-le"), "text/plain"),
+        ((BOM + "Olá 😀").encode("utf-16-le")[:-2], "text/plain"),
+    ],
+)
+def test_pages_and_drawings_in_other_letters(data: bytes, mime: str) -> None:
+    assert mime_of(data) == mime
+    for promised in ("image/png", "image/jpeg", "video/mp4"):
+        assert settle(mime, promised) == (mime if mime == "image/svg+xml" and promised[0] == "i" else None)
+
+
+def test_a_drawing_is_never_taken_on_trust() -> None:
+    for promised in ("image/svg+xml", "image/x+xml; charset=utf-16"):
+        assert settle("application/octet-stream", promised) == "application/octet-stream"

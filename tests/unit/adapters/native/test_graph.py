@@ -131,6 +131,15 @@ def error(code: object, **more: object) -> dict[str, object]:
         (answer(502, error(424242)), Outcome.UNKNOWN, "424242"),
         (answer(400, error(424242)), Outcome.PERMANENT, "424242"),
         (answer(400, error(424242, is_transient=True)), Outcome.RETRY, "424242"),
+        # Passing, but of a crash nobody knows what it had done before.
+        (answer(500, error(424242, is_transient=True)), Outcome.UNKNOWN, "424242"),
+        (answer(503, error(424242, is_transient=True)), Outcome.UNKNOWN, "424242"),
+        # The number or the token's right to it is gone; without the subcode it is the content.
+        (answer(400, error(100, error_subcode=33)), Outcome.CHANNEL, "100"),
+        (answer(404, error(100, error_subcode=33)), Outcome.CHANNEL, "100"),
+        (answer(400, error(100, error_subcode=2494073)), Outcome.PERMANENT, "100"),
+        (answer(400, error(100, error_subcode="33")), Outcome.PERMANENT, "100"),
+        (answer(400, error(131026, error_subcode=33)), Outcome.PERMANENT, "131026"),
         (answer(400, error(131047)), Outcome.PERMANENT, "131047"),
         (answer(400, error(131026)), Outcome.PERMANENT, "131026"),
         (answer(401, error(190)), Outcome.CHANNEL, "190"),
@@ -161,7 +170,7 @@ def test_how_long_to_wait() -> None:
 
 OUTCOMES = {
     Outcome.RETRY: (
-        "1 2 4 613 80007 130429 131000 131016 131048 131057 131208 133004 133016 135000 138013 2494100"
+        "1 2 4 17 613 80004 80007 130429 131000 131016 131048 131057 131208 133004 133016 135000 138013 2494100"
     ),
     Outcome.PACED: "131056",
     Outcome.CHANNEL: (

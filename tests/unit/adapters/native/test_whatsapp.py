@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from adapters import KINDS
 from adapters.native.whatsapp import WhatsApp, render
+from adapters.native.whatsapp.content import attachments
 from router.domain.channel import Channel
 from router.domain.errors import Rejected
 from router.domain.job import Result
@@ -366,3 +367,12 @@ def test_shared_samples() -> None:
             storable(part)
             assert KIND.parse(CHANNEL, KIND.divide(raw, [part.ref])).parts[0].raw == part.raw
     assert (messages, len(ids), ids) == (80, 49, known)
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [("laudo\u202efdp.exe", "laudofdp.exe"), ("../a\r\nb.pdf", "ab.pdf"), ("\u2066\u2069", None), (7, None)],
+)
+def test_a_files_name_is_cleaned_as_an_uploads_is(given: object, name: str | None) -> None:
+    item = {"type": "document", "document": {"id": "55", "filename": given}}
+    assert [one.name for one in attachments(item)] == [name]

@@ -31,6 +31,16 @@ def test_a_photo_is_one_file_and_its_thumbnail_none() -> None:
     assert file_ids(PHOTO) == {"Up1", "Up2"}
 
 
+def test_a_files_name_is_cleaned_as_an_uploads_is() -> None:
+    raw = "pasta/laudo\u202efdp\r\n.exe"
+    told = {"file": {"_id": "Up1", "name": raw}}
+    # Where it is asked for, it is still called what Rocket.Chat calls it.
+    quoted = "/file-upload/Up1/pasta%2Flaudo%E2%80%AEfdp%0D%0A.exe"
+    assert files(told) == (Attachment(quoted, None, "laudofdp.exe"),)
+    linked = {"attachments": [{"title_link": PATH, "title": raw}]}
+    assert files(linked) == (Attachment(PATH, None, "laudofdp.exe"),)
+
+
 @pytest.mark.parametrize(
     ("item", "refs"),
     [

@@ -24,6 +24,7 @@ CHANNELS = {
     "pass": Channel("pass", "whatsapp", "sol", webhook_url="https://chat.example/hook"),
     "bare": Channel("bare", "whatsapp", "sol"),
     "tg": Channel("tg", "whatsapp", "sol", {"secret_token": "x"}, webhook_url="https://chat.example/hook"),
+    "d360": Channel("d360", "whatsapp", "sol", {"webhook_token": "x"}, webhook_url="https://chat.example/hook"),
     "sms": Channel("sms", "whatsapp", "sol", {"app_secret": SECRET.decode(), "provider": "twilio"}),
     "broken": Channel("broken", "broken", "sol"),
 }
@@ -213,6 +214,7 @@ async def test_a_repeat_is_thanked_for_and_adds_nothing() -> None:
         ("pass", [], 200),  # no secret at all: Rocket.Chat's own app verifies
         ("bare", [], 401),  # nobody would
         ("tg", [], 401),  # it has a secret, of another name
+        ("d360", [], 401),
     ],
 )
 async def test_who_may_come_without_a_signature(

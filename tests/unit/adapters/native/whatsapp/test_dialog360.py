@@ -1,6 +1,7 @@
 import base64
 import hashlib
 import hmac
+import json
 
 import pytest
 
@@ -74,10 +75,12 @@ def test_metas_signature_serves_too() -> None:
 
 
 def test_a_number_that_was_moved_is_believed_in_both_voices() -> None:
-    moved = Channel("zap", "whatsapp", "sol", {"app_secret": SECRET, "previous_app_secret": "antigo"})
-    assert KIND.verify(moved, [(META, b"sha256=" + hexed("antigo"))], BODY)
-    assert KIND.verify(moved, [(DIALOG, hexed("antigo"))], BODY)
-    assert not KIND.verify(moved, [(DIALOG, hexed())], BODY)
+    body = about("700")
+    for secrets in ({"app_secret": SECRET, "previous_app_secret": "antigo"}, {"previous_app_secret": "antigo"}):
+        moved = Channel("zap", "whatsapp", "sol", {**secrets, "phone_number_id": "700"})
+        assert KIND.verify(moved, [(META, b"sha256=" + hexed("antigo", body))], body)
+        assert KIND.verify(moved, [(DIALOG, hexed("antigo", body))], body)
+        assert not KIND.verify(moved, [(DIALOG, hexed(SECRET, body))], body)
 
 
 def test_whoever_we_left_speaks_of_its_number_only() -> None:
@@ -87,6 +90,74 @@ def test_whoever_we_left_speaks_of_its_number_only() -> None:
         body = about(phone)
         assert KIND.verify(moved, [(META, b"sha256=" + hexed("antigo", body))], body) is believed
         assert KIND.verify(moved, [(META, b"sha256=" + hexed(SECRET, body))], body)
+
+
+MOVED = {"phone_number_id": "700", "app_secret": SECRET, "previous_phone_number_id": "699"}
+
+
+def flat(phone: str | None, **lists: object) -> dict[str, object]:
+    return {**({"metadata": {"phone_number_id": phone}} if phone else {}), **lists}
+
+
+def enveloped(*values: object) -> dict[str, object]:
+    return {"entry": [{"id": "1", "changes": [{"field": "messages", "value": value} for value in values]}]}
+
+
+SAID, TOLD = {"messages": [{"id": "wamid.1", "type": "text"}]}, {"statuses": [{"id": "wamid.1", "status": "read"}]}
+
+
+@pytest.mark.parametrize(
+    ("document", "by_secret", "by_token"),
+    [
+        (flat("700", **SAID), True, True),
+        (flat("699", **TOLD), True, True),
+        (flat("800", **SAID), False, False),
+        (flat("800", **TOLD), False, False),
+        (enveloped(flat("699", **SAID)), True, True),
+        (enveloped(flat("699", **SAID), flat("700", **TOLD)), True, True),
+        (enveloped(flat("699", **SAID), flat("800", **SAID)), False, False),
+        # A change that names no number may be of any.
+        (enveloped(flat("699", **SAID), SAID), False, False),
+        (enveloped(TOLD), False, False),
+        ({"entry": [{"id": "1", "changes": []}, *enveloped(flat("699"))["entry"]]}, False, False),  # type: ignore[misc]
+        ({"entry": []}, False, False),
+        # What is read is the envelope, whatever else stands beside it.
+        ({**flat("699"), **enveloped(SAID)}, False, False),
+        ({**flat("699", **SAID), "entry": {}}, True, True),
+        # The token was this number's alone; flat statuses find a message of ours by its id, or none.
+        (flat(None, **TOLD), False, True),
+        (flat(None, **TOLD, contacts=[], messages=[]), False, True),
+        (flat(None, **SAID), False, False),
+        (flat(None, **TOLD, **SAID), False, False),
+        (flat(None, **TOLD, message_echoes=[{}]), False, False),
+        (flat(None, **TOLD, user_id_update={"0": 1}), False, False),
+        ({**flat(None, **TOLD), "metadata": {"phone_number_id": None}}, False, True),
+        ({**flat(None, **TOLD), **enveloped(SAID)}, False, False),
+        (flat(None, statuses=[]), False, False),
+        ({}, False, False),
+        ([], False, False),
+    ],
+)
+def test_what_whoever_we_left_may_say(document: object, by_secret: bool, by_token: bool) -> None:
+    body = json.dumps(document).encode()
+    for provider in ("cloud", "360dialog"):
+        native = {**MOVED, "provider": provider, "previous_app_secret": "antigo", "previous_webhook_token": TOKEN}
+        moved = Channel("zap", "whatsapp", "sol", native)
+        assert KIND.verify(moved, [(META, b"sha256=" + hexed("antigo", body))], body) is by_secret
+        assert KIND.verify(moved, [(DIALOG, hexed("antigo", body))], body) is by_secret
+        assert KIND.verify(moved, [(OURS, TOKEN.encode())], body) is by_token
+        assert not KIND.verify(moved, [(OURS, b"antigo")], body)
+        assert not KIND.verify(moved, [], body)
+        # Where no number is known, nobody's word can be compared with it.
+        unknown = Channel("zap", "whatsapp", "sol", {**native, "phone_number_id": "", "previous_phone_number_id": ""})
+        assert not KIND.verify(unknown, [(META, b"sha256=" + hexed("antigo", body))], body)
+
+
+@pytest.mark.parametrize("token", ["", None])
+def test_no_token_of_an_earlier_provider_is_no_token(token: str | None) -> None:
+    native = {**MOVED, **({} if token is None else {"previous_webhook_token": token})}
+    moved, body = Channel("zap", "whatsapp", "sol", native), about("699")
+    assert not KIND.verify(moved, [(OURS, b"")], body)
 
 
 OTHER = b'{"messages":[{"id":"1"}]}'

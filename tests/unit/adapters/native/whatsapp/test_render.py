@@ -110,7 +110,7 @@ def test_a_reply_names_what_it_answers_and_goes_without_when_that_is_unknown() -
     ],
 )
 def test_what_cannot_be_written(said: Outbound, code: str) -> None:
-    assert render(said) == Result(Outcome.PERMANENT, code=code)
+    assert render(said) == Result(Outcome.PERMANENT, code=code, asked=False)
 
 
 def test_rules() -> None:
