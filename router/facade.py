@@ -26,7 +26,7 @@ from router.domain.job import (
     native_gate,
 )
 from router.domain.ports import Tx
-from router.domain.sending import named_by_us
+from router.domain.sending import TO_ROCKETCHAT, named_by_us
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +199,8 @@ class Facade:
             return
         if any(attempt.outcome not in NOT_LEFT for attempt in attempts):
             return
+        if moved.path is Path.ROCKETCHAT and message.content.kind not in TO_ROCKETCHAT:
+            return  # it was promised, and Rocket.Chat could not carry it: a template leaves where it was taken in
         gate = gate_of(moved.path, moved.channel)
         await tx.save_job(replace(job, path=moved.path, pin_version=moved.pin_version, due_at=now, gate=gate))
         source_id = message.source_id

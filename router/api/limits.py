@@ -61,10 +61,10 @@ class Limits:
 
         self._uploading += 1
         try:
-            async with asyncio.timeout(UPLOAD_SECONDS):
+            async with asyncio.timeout(UPLOAD_SECONDS) as deadline:
                 await self._within(scope, receive, seen, limit)
         except TimeoutError:
-            if began:
+            if began or not deadline.expired():
                 raise
             late = problem(
                 HTTPStatus.REQUEST_TIMEOUT, "too_slow", "the file took too long to come", headers=_CLOSE

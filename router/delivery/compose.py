@@ -71,7 +71,8 @@ class Compose:
             await self._attach(tx, messages[-1])
         if len(pieces) > 1:
             messages = [await self._numbered(tx, message, ids) for message in messages]
-        await tx.save_conversation(replace(conversation, last_at=now))
+        read_at = now if order.author is Author.HUMAN else conversation.read_at  # who answers has read
+        await tx.save_conversation(replace(conversation, last_at=now, read_at=read_at))
         for message in messages:
             await tx.add_job(self._job(message, conversation, now))
             facts.append(("messages_total", 1, (message.kind, message.direction, message.path)))

@@ -199,10 +199,14 @@ class Rooms(Homes):
         await keep_files(
             tx, self._ids, await tx.add_message(row), said.files, Origin.ROCKETCHAT, at + FILES_KEPT
         )
-        heard_at = conversation.heard_at
+        heard_at, read_at = conversation.heard_at, conversation.read_at
         if not said.by_agent:
             heard_at = max(heard_at or at, min(at, place.now))
-        await tx.save_conversation(replace(conversation, last_at=place.now, heard_at=heard_at))
+        elif row.author is Author.HUMAN:  # who answers has read
+            read_at = max(read_at or at, min(at, place.now))
+        await tx.save_conversation(
+            replace(conversation, last_at=place.now, heard_at=heard_at, read_at=read_at)
+        )
         facts: list[Fact] = [("messages_total", 1, (row.kind, row.direction, row.path))]
         if row.direction is Direction.OUTBOUND:
             facts.append(("outcomes_total", 1, (row.kind, row.path, "sent")))

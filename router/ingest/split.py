@@ -88,7 +88,9 @@ class Ingest:
             if not await tx.lock_channel(slug):
                 return 0, []
             facts: list[Fact] = []
-            events = await tx.waiting_events(slug, self._policy.split_batch)
+            # Rocket.Chat's events are about the conversations of every channel: one at a time, so that its transaction
+            # and a channel's, each holding several conversations, cannot wait for each other.
+            events = await tx.waiting_events(slug, 1 if slug == RESERVED else self._policy.split_batch)
             for event in events:
                 current[:] = [event]
                 facts += await self._split_one(tx, event)

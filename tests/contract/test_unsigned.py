@@ -92,7 +92,9 @@ async def posted(channel: Channel, *headers: tuple[bytes, bytes]) -> tuple[int, 
 
 def channel_of(kind: str, provider: str, **native: str) -> Channel:
     """A number that Rocket.Chat's own app still verifies too, if it does."""
-    return Channel("numero", kind, "sol", {"provider": provider, **native}, webhook_url="https://chat.example/hook")
+    return Channel(
+        "numero", kind, "sol", {"provider": provider, **native}, webhook_url="https://chat.example/hook"
+    )
 
 
 @pytest.mark.parametrize(("kind", "provider", "setting"), list(proofs()))
@@ -111,7 +113,9 @@ async def test_a_channel_that_can_tell_takes_nothing_unsigned(
     assert await posted(channel_of(kind, provider, **{setting: "segredo"}), *headers) == (401, [])
 
 
-@pytest.mark.parametrize(("kind", "provider"), [(kind, one) for kind, a in KINDS.items() for one in a.capabilities["providers"]])
+@pytest.mark.parametrize(
+    ("kind", "provider"), [(kind, one) for kind, a in KINDS.items() for one in a.capabilities["providers"]]
+)
 async def test_a_pure_pass_has_nothing_to_tell_by(kind: str, provider: str) -> None:
     status, events = await posted(channel_of(kind, provider, access_token="a", verify_token="v"))
     assert (status, len(events)) == (200, 1)
@@ -120,5 +124,7 @@ async def test_a_pure_pass_has_nothing_to_tell_by(kind: str, provider: str) -> N
 def test_each_provider_has_a_proof_among_what_it_requires() -> None:
     for kind, adapter in KINDS.items():
         for provider in adapter.capabilities["providers"]:
-            required = {one for names in adapter.capabilities["required"][provider] for one in names.split(" | ")}
+            required = {
+                one for names in adapter.capabilities["required"][provider] for one in names.split(" | ")
+            }
             assert required - PROVE_NOTHING, (kind, provider)

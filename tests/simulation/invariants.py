@@ -220,7 +220,7 @@ def _paced(world: World) -> Iterator[str]:
     for row, conversation, begun in _natively(world):
         to_number.setdefault(row.channel, []).extend(begun)
         to_pair.setdefault((row.channel, conversation.identity_id), []).extend(begun)
-    rates = [(to_number, asked["per_second"], 1 / asked["per_second"])]
+    rates = [(to_number, max(asked["per_second"] / 10, 1), 1 / asked["per_second"])]
     rates.append((to_pair, asked["pair_burst"], asked["pair_seconds"]))
     for attempts, burst, interval in rates:
         for begun in attempts.values():
@@ -228,7 +228,7 @@ def _paced(world: World) -> Iterator[str]:
             for first, start in enumerate(begun):
                 for last in range(first + int(burst), len(begun)):
                     span = (begun[last] - start).total_seconds() + SLOT_KEEPS.total_seconds()
-                    if last - first + 1 > burst + span / interval + 1:
+                    if last - first + 1 > burst + span / interval:
                         yield f"{last - first + 1} sends in {span:.1f} s, faster than one in {interval} s"
                         return
 

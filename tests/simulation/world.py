@@ -379,8 +379,8 @@ class World:
         self.kind = SimKind(
             window_hours=dice.choice([24.0, 24.0, 15 / 3600, 5 / 3600]),
             per_second=dice.choice([80.0, 1.0]),
-            pair_seconds=dice.choice([0.01, 3.0]),
-            pair_burst=3,
+            pair_seconds=dice.choice([0.01, 6.0]),
+            pair_burst=2,
         )
         self.forgotten: set[str] = set()  # files the provider has no more
         self.uploads: dict[str, set[str]] = {}  # channel or room → the file ids it gave

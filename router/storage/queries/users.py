@@ -39,7 +39,7 @@ async def rocketchat_user(tx: Tx, user_id: UUID, tenant: str) -> str | None:
     """The user of Rocket.Chat that was made, or found by e-mail, for a user of this tenant: another tenant may have the
     same id_user. Visitors are mapped too, but under their channel. For a transaction without a tenant."""
     found: str | None = await link_of(tx).fetchval(
-        "select m.rc_user_id from tb_rocketchat_user_mapping m where m.id_user = $1"  # noqa: S608 - a constant
+        "select m.rc_user_id from tb_rocketchat_user_mapping m where m.id_user = $1"
         f" and (m.ds_canal = $2 or (m.ds_canal = '{ORIGIN}' and {_ONLY})) order by m.dt_criacao, m.rc_user_id limit 1",
         user_id, canal(tenant), tenant,
     )  # fmt: skip
@@ -58,7 +58,7 @@ async def map_rocketchat(tx: Tx, rc_user_id: str, user_id: UUID, tenant: str, *,
         rc_user_id, user_id, canal(tenant),
     )  # fmt: skip
     ours: bool | None = await link.fetchval(
-        "update tb_rocketchat_user_mapping m set dt_ultima_sync = now()"  # noqa: S608 - a constant
+        "update tb_rocketchat_user_mapping m set dt_ultima_sync = now()"
         " where m.rc_user_id = $1 and m.id_user = $2 and (m.ds_canal = $4"
         f" or (($5 or m.ds_canal = '{ORIGIN}') and {_ONLY})) returning true",
         rc_user_id, user_id, tenant, canal(tenant), adopt,

@@ -94,7 +94,7 @@ async def test_refused_without_a_request(
     server: RawServer, rest: RocketChatRest, clock: Hands, permit: Permit, outbound: Outbound, code: str
 ) -> None:
     result = await RocketChatSender(rest, clock.monotonic).send(permit, outbound)
-    assert result.code == code
+    assert (result.code, result.asked) == (code, False)
     assert (result.outcome is Outcome.RETRY) == (code in {"no_room", "permit"})
     assert server.requests == []
 
@@ -201,6 +201,16 @@ async def test_room_info(server: RawServer, rest: RocketChatRest) -> None:
     assert (await rest.room_info("GENERAL"))[1] == RoomInfo("GENERAL", None, None)
 
 
+@pytest.mark.parametrize("at", ["2026-02-02T10:00:00.000Z", {"$date": 1770026400000}])
+async def test_when_the_visitor_last_wrote(server: RawServer, rest: RocketChatRest, at: Any) -> None:
+    room = {**ROOM, "lm": "2026-02-02T11:00:00.000Z", "v": {"_id": "v1", "lastMessageTs": at}}
+    for body in ({"room": room}, {"rooms": [room], "total": 1}):
+        server.script = reply(200, {"success": True, **body})
+        found = (await rest.room_info("room1"))[1] if "room" in body else (await rest.rooms(None, 0))[1][0]
+        assert found is not None
+        assert found.visitor_said_at == datetime(2026, 2, 2, 10, tzinfo=UTC)
+
+
 @pytest.mark.parametrize(
     ("script", "outcome"),
     [
@@ -244,7 +254,7 @@ async def test_the_budget_spares_the_call(server: RawServer, rest: RocketChatRes
     server.script = reply(200, {"success": True}, **limits)
     assert (await rest.send_message("r", "1", "x")).outcome is Outcome.OK
     clock.seconds = 10
-    waiting = Result(Outcome.RETRY, code="error-too-many-requests", retry_after=30.0)
+    waiting = Result(Outcome.RETRY, code="error-too-many-requests", retry_after=30.0, asked=False)
     assert await rest.send_message("r", "2", "x") == waiting
     assert len(server.requests) == 1
     assert await rest.close_room("r", "x") == Result(Outcome.OK)  # another route

@@ -97,7 +97,7 @@ def test_identifiers() -> None:
 @pytest.mark.parametrize(
     ("given", "name"),
     [
-        ("Exame de Sangue – março.pdf", "Exame de Sangue – março.pdf"),
+        ("Exame de Sangue, março.pdf", "Exame de Sangue, março.pdf"),
         ("laudo\u202efdp.exe", "laudofdp.exe"),
         ("a\u2066b\u2069\u200fc\u200e.pdf", "abc.pdf"),
         ("a\r\nb\x00\x1b[0m.pdf", "ab[0m.pdf"),

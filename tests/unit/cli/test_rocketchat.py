@@ -1,7 +1,7 @@
 """figueira rocketchat."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -24,11 +24,15 @@ class Admin:
         self.asked.append((webhook_url,))
         return self.found
 
-    async def setup(self, webhook_url: str, *, dry_run: bool) -> Sequence[Finding]:
-        self.asked.append((webhook_url, dry_run))
+    async def standing(self) -> Mapping[str, Any]:
+        self.asked.append(("standing",))
+        return {"url": "https://crm.example/hook"}
+
+    async def setup(self, webhook_url: str, *, dry_run: bool, replace: bool = False) -> Sequence[Finding]:
+        self.asked.append((webhook_url, dry_run, replace))
         return self.found
 
-    async def create_user(self, *, name: str, email: str, username: str) -> str | Refusal:
+    async def create_user(self, *, name: str, email: str, username: str, adopt: bool = True) -> str | Refusal:
         raise NotImplementedError
 
 
@@ -95,15 +99,21 @@ def test_without_a_login(figueira: Figueira, ready: Any, act: str) -> None:
 
 def test_setup_is_audited_and_a_dry_run_is_not(figueira: Figueira, ready: Any, control: Control) -> None:
     record = control(audit, "record", 1)
+    record.side_effect = lambda *_, **told: ready.admin.asked.append(("audit", told["act"]))
     assert figueira("rocketchat", "setup", "--dry-run", "--json")[0] == 0
     assert ready.store.acts == 0
-    assert figueira("rocketchat", "setup", "--by", "rui")[0] == 0
-    assert [asked[1] for asked in ready.admin.asked] == [True, False]
-    record.assert_awaited_once()
-    assert record.await_args is not None
-    told = record.await_args.kwargs
-    assert (told["act"], told["by"], told["detail"]) == (
-        "rocketchat.setup",
-        "rui",
+    assert figueira("rocketchat", "setup", "--by", "rui", "--replace")[0] == 0
+    url = "https://figueira.example/webhooks/rocketchat"
+    assert ready.admin.asked == [
+        (url, True, False),
+        ("standing",),
+        ("audit", "rocketchat.prepare"),  # what stood there is kept before anything is set
+        (url, False, True),
+        ("audit", "rocketchat.setup"),
+    ]
+    told = [call.kwargs for call in record.await_args_list]
+    assert [one["by"] for one in told] == ["rui", "rui"]
+    assert [one["detail"] for one in told] == [
+        {"replace": True, "former": {"url": "https://crm.example/hook"}},
         {"version": True, "forwarded_count": None},
-    )
+    ]

@@ -1,5 +1,6 @@
 """Checking and setting up a workspace, and making users, over a real socket."""
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,14 +9,14 @@ import pytest
 from adapters.rocketchat.admin import Admin
 from adapters.rocketchat.admin.findings import CHANNELS, EVENTS
 from adapters.rocketchat.rest import RocketChatRest
-from router.domain.ports import Finding, Refusal, RocketChatAdmin
+from router.domain.ports import NOT_THEIRS, Finding, Refusal, RocketChatAdmin
 from tests.integration.adapters.rocketchat.workspace import Call, Workspace, failure
 
 URL = "https://figueira.example/webhooks/rocketchat"
 SECRET, TOKEN = "segredo-do-webhook", "token-da-integracao"
 NEEDED = (
     "view-l-room", "view-livechat-rooms", "close-livechat-room", "close-others-livechat-room", "view-livechat-manager",
-    "create-user", "manage-own-outgoing-integrations", "api-bypass-rate-limit", "view-privileged-setting",
+    "create-user", "view-full-other-user-info", "manage-own-outgoing-integrations", "api-bypass-rate-limit", "view-privileged-setting",
 )  # fmt: skip
 LOGGED_OUT_7 = (401, {"status": "error", "message": "You must be logged in to do this."})
 LOGGED_OUT_8 = (401, {"success": False, "error": "You must be logged in to do this."})
@@ -250,12 +251,42 @@ async def test_setup_of_a_fresh_workspace(admin: RocketChatAdmin, state: State, 
     assert len([call for call in workspace.calls if call.route.startswith("POST")]) == 2
 
 
-async def test_setup_tells_what_stood_there_before(admin: RocketChatAdmin, state: State) -> None:
-    state.settings["Livechat_webhookUrl"] = "https://crm.example/hook?key=abc"
-    forecast = (await admin.setup(URL, dry_run=True))[0]
-    assert "https://crm.example/hook," in forecast.seen
-    done = (await admin.setup(URL, dry_run=False))[0]
+async def test_setup_leaves_another_systems_webhook(
+    admin: RocketChatAdmin, state: State, workspace: Workspace
+) -> None:
+    state.settings |= {"Livechat_webhookUrl": "https://crm.example/hook?key=abc", "Livechat_secret_token": ""}
+    for dry_run in (True, False):
+        found = {one.name: one for one in await admin.setup(URL, dry_run=dry_run)}
+        assert found["webhook_url"].ok is False
+        assert "https://crm.example/hook," in found["webhook_url"].seen
+        assert "setup --replace" in found["webhook_url"].mend
+    assert not [call for call in workspace.calls if call.route.startswith("POST")]
+    forecast = (await admin.setup(URL, dry_run=True, replace=True))[0]
+    assert "would be set: https://crm.example/hook," in forecast.seen
+    done = (await admin.setup(URL, dry_run=False, replace=True))[0]
     assert "was: https://crm.example/hook," in done.seen
+    assert state.settings["Livechat_webhookUrl"] == URL
+
+
+async def test_setup_writes_nothing_over_what_it_cannot_see(
+    admin: RocketChatAdmin, state: State, workspace: Workspace
+) -> None:
+    workspace.routes["GET v1/livechat/integrations.settings"] = lambda _: (502, {})
+    assert (await admin.setup(URL, dry_run=False, replace=True))[0].ok is False
+    assert workspace.to("POST v1/omnichannel/integrations") == []
+    assert await admin.standing() is None
+
+
+async def test_what_stands_there_without_its_secrets(admin: RocketChatAdmin, state: State) -> None:
+    state.settings = {
+        "Livechat_webhookUrl": "https://ana:senha@crm.example/hook?key=abc", "Livechat_secret_token": "deles",
+        "Livechat_http_timeout": 3000, "Livechat_webhook_on_close": True, "Livechat_webhook_on_start": False,
+    }  # fmt: skip
+    assert await admin.standing() == {
+        "url": "https://crm.example/hook", "shortened": True, "events": ["Livechat_webhook_on_close"], "timeout": 3000,
+    }  # fmt: skip
+    state.settings = {"Livechat_webhookUrl": ""}
+    assert await admin.standing() == {"url": None, "shortened": False, "events": [], "timeout": None}
 
 
 async def test_setup_makes_no_second_integration(
@@ -313,8 +344,9 @@ def people(workspace: Workspace, *users: dict[str, Any], by_email: bool = True) 
     workspace.routes["GET v1/users.info"] = info
 
 
-def person(user_id: str, username: str, *addresses: str) -> dict[str, Any]:
-    return {"_id": user_id, "username": username, "emails": [{"address": one} for one in addresses]}
+def person(user_id: str, username: str, *addresses: str, **more: Any) -> dict[str, Any]:
+    emails = [{"address": one} for one in addresses]
+    return {"_id": user_id, "username": username, "emails": emails, "type": "user", "roles": ["user"], **more}
 
 
 async def test_who_is_there_is_not_made_again(admin: RocketChatAdmin, workspace: Workspace) -> None:
@@ -337,27 +369,76 @@ async def test_who_is_not_is_made(admin: RocketChatAdmin, workspace: Workspace) 
     }  # fmt: skip
 
 
-async def test_a_taken_user_name_gets_a_suffix(admin: RocketChatAdmin, workspace: Workspace) -> None:
-    people(workspace, person("rc1", "ana", "other@example.org"), person("rc2", "ana-2"))
-    answers = {"ana": TAKEN, "ana-2": TAKEN}
-    workspace.routes["POST v1/users.create"] = lambda call: answers.get(
-        call.body["username"], {"user": {"_id": "rc9"}, "success": True}
-    )
+DIGEST = hashlib.sha256(b"ana@example.org").hexdigest()[:10]
+
+
+async def test_a_taken_user_name_gets_a_suffix_of_the_email(
+    admin: RocketChatAdmin, workspace: Workspace
+) -> None:
+    people(workspace, person("rc1", "ana", "other@example.org"), by_email=False)
+    made = {"user": {"_id": "rc9"}, "success": True}
+    workspace.routes["POST v1/users.create"] = lambda call: TAKEN if call.body["username"] == "ana" else made
     assert await admin.create_user(**ANA) == "rc9"
-    assert [call.body["username"] for call in workspace.to("POST v1/users.create")] == [
-        "ana",
-        "ana-2",
-        "ana-3",
-    ]
+    names = [call.body["username"] for call in workspace.to("POST v1/users.create")]
+    assert names == ["ana", f"ana-{DIGEST}"]
+    people(workspace, person("rc1", "ana"), person("rc9", names[1], "ana@example.org"), by_email=False)
+    workspace.routes["POST v1/users.create"] = lambda _: TAKEN
+    assert await admin.create_user(**ANA) == "rc9"  # a repeat finds it
 
 
-async def test_an_end_to_suffixes(admin: RocketChatAdmin, workspace: Workspace) -> None:
-    people(workspace, *(person(f"rc{name}", name) for name in ("ana", "ana-2", "ana-3", "ana-4")))
+async def test_as_many_of_one_name_as_there_are(admin: RocketChatAdmin, workspace: Workspace) -> None:
+    there: list[dict[str, Any]] = []
+
+    def create(call: Call) -> Any:
+        if any(one["username"] == call.body["username"] for one in there):
+            return TAKEN
+        there.append(person(f"rc{len(there)}", call.body["username"], call.body["email"]))
+        people(workspace, *there)
+        return {"user": there[-1], "success": True}
+
+    people(workspace)
+    workspace.routes["POST v1/users.create"] = create
+    made = [await admin.create_user(**{**ANA, "email": f"ana@{n}.example"}) for n in range(12)]
+    assert made == [f"rc{n}" for n in range(12)]
+
+
+async def test_both_names_taken(admin: RocketChatAdmin, workspace: Workspace) -> None:
+    people(workspace, person("rc1", "ana"), person("rc2", f"ana-{DIGEST}"))
     workspace.routes["POST v1/users.create"] = lambda _: TAKEN
     refusal = await admin.create_user(**ANA)
     assert isinstance(refusal, Refusal)
     assert refusal.code == "invalid"
-    assert len(workspace.to("POST v1/users.create")) == 4
+    assert len(workspace.to("POST v1/users.create")) == 2
+
+
+@pytest.mark.parametrize(
+    ("more", "code"),
+    [
+        *(({"roles": ["user", role]}, "not_a_patient") for role in ("admin", "livechat-agent", "livechat-manager", "bot")),
+        *(({"type": kind}, "not_a_patient") for kind in ("bot", "app")),
+        *(({"_id": whose}, "not_a_patient") for whose in ("u1", "bot-1")),
+        ({"roles": None}, "forbidden"),
+        ({"roles": ["user", "guest", "anonymous", "livechat-guest"]}, None),
+        ({"type": None}, None),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("by_email", [True, False])
+async def test_whoever_is_more_than_a_patient_is_none(
+    rest: RocketChatRest, workspace: Workspace, more: dict[str, Any], code: str | None, by_email: bool
+) -> None:
+    ours = Admin(rest.client, webhook_token=None, integration_token=None, bot_user_id="bot-1")
+    people(workspace, person("rc1", "ana", "ana@example.org") | more, by_email=by_email)
+    workspace.routes["POST v1/users.create"] = lambda _: TAKEN
+    made = await ours.create_user(**ANA)
+    assert (made.code if isinstance(made, Refusal) else None) == code
+    assert isinstance(made, Refusal) or made == "rc1"
+
+
+async def test_who_was_there_is_not_adopted(admin: RocketChatAdmin, workspace: Workspace) -> None:
+    people(workspace, person("rc1", "aninha", "ana@example.org"))
+    assert await admin.create_user(**ANA, adopt=False) == NOT_THEIRS
+    people(workspace, person("rc1", "ana", "ana@example.org"))
+    assert await admin.create_user(**ANA, adopt=False) == "rc1"
 
 
 async def test_before_8_4_it_is_found_by_its_name(admin: RocketChatAdmin, workspace: Workspace) -> None:

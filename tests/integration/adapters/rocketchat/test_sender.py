@@ -14,7 +14,7 @@ from router.domain.job import Outcome, Result
 from router.domain.message import Content
 from router.domain.ports import Outbound, Permit, RocketChat, RoomInfo, Sender
 from tests.integration.adapters.rocketchat.conftest import Hands
-from tests.integration.adapters.rocketchat.workspace import Workspace, failure
+from tests.integration.adapters.rocketchat.workspace import Call, Workspace, failure
 
 PERMIT = Permit(UUID(int=1), "rocketchat", 1, expires=1000.0)
 ZAP = Channel("zap", "whatsapp", "sol")
@@ -22,6 +22,7 @@ PHOTO = Outbound(ZAP, (), Content("image", "seu exame"), "cb", room_id="room1", 
 HEART = Outbound(ZAP, (), Content("reaction", "❤️"), "cb", room_id="room1", context_id="m1")
 CONFIRM = "POST v1/rooms.mediaConfirm"
 HISTORY = "GET v1/livechat/messages.history"
+TOO_MANY = "You must wait 23 seconds [error-too-many-requests]"
 DONE = {"success": True, "message": {"_id": "m9"}}
 
 
@@ -95,6 +96,48 @@ async def test_an_upload_that_is_gone_may_have_been_confirmed(
     assert await sender.send(PERMIT, PHOTO) == expected
 
 
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+@pytest.mark.parametrize("told", [{}, {"success": False, "error": "license needed"}, {"error": TOO_MANY}])
+async def test_a_5xx_may_come_after_the_act(
+    sender: Sender, workspace: Workspace, status: int, told: dict[str, Any]
+) -> None:
+    workspace.routes[f"{CONFIRM}/room1/"] = lambda _: (status, told)
+    assert (await sender.send(PERMIT, PHOTO)).outcome is Outcome.UNKNOWN
+
+
+async def test_looking_outlives_the_permit(sender: Sender, workspace: Workspace, clock: Hands) -> None:
+    shows(workspace)
+    workspace.routes[f"{CONFIRM}/room1/"] = lambda _: DONE
+    history = workspace.routes[f"{HISTORY}/"]
+
+    def slow(call: Call) -> Any:
+        clock.seconds += 1001
+        return history(call)
+
+    workspace.routes[f"{HISTORY}/"] = slow
+    result = await sender.send(PERMIT, replace(PHOTO, repeat=True))
+    assert result == Result(Outcome.RETRY, code="permit", asked=False)
+    assert workspace.to(CONFIRM) == []
+
+
+async def test_a_file_is_looked_for_in_five_pages(sender: Sender, workspace: Workspace) -> None:
+    shows(workspace)
+    page: list[int] = []
+
+    def busy(_: Call) -> Any:
+        page.append(len(page))
+        said = [
+            {"_id": f"m{page[-1]}-{n}", "ts": f"2026-02-02T11:{59 - page[-1]:02}:00.{999 - n}Z"}
+            for n in range(100)
+        ]
+        return {"messages": said, "success": True}
+
+    workspace.routes[f"{HISTORY}/"] = busy
+    result = await sender.send(PERMIT, replace(PHOTO, repeat=True))
+    assert (result.outcome, result.code) == (Outcome.RETRY, "unfinished")
+    assert (len(page), workspace.to(CONFIRM)) == (5, [])
+
+
 async def test_gone_and_nowhere_to_look(sender: Sender, workspace: Workspace) -> None:
     workspace.routes[f"{CONFIRM}/room1/"] = lambda _: failure("invalid-file", "")
     workspace.routes["GET v1/rooms.info"] = lambda _: (503, {})
@@ -121,8 +164,10 @@ async def test_no_answer_is_unknown(sender: Sender, workspace: Workspace) -> Non
 async def test_refused_without_a_request(
     sender: Sender, workspace: Workspace, outbound: Outbound, code: str
 ) -> None:
-    assert (await sender.send(PERMIT, outbound)).code == code
-    assert (await sender.send(replace(PERMIT, expires=0.0), HEART)).code == "permit"
+    refused = await sender.send(PERMIT, outbound)
+    assert (refused.code, refused.asked) == (code, False)
+    late = await sender.send(replace(PERMIT, expires=0.0), HEART)
+    assert (late.code, late.asked) == ("permit", False)
     assert workspace.calls == []
 
 
@@ -164,8 +209,20 @@ async def test_a_reaction_is_taken_back(sender: Sender, workspace: Workspace) ->
     ).outcome is Outcome.RETRY
 
 
+async def test_taking_back_ends_with_the_permit(sender: Sender, workspace: Workspace, clock: Hands) -> None:
+    def slow(_: Call) -> Any:
+        clock.seconds += 1001
+        return {"message": {"reactions": {":heart:": {"usernames": ["figueira"]}}}, "success": True}
+
+    workspace.routes["GET v1/me"] = lambda _: {"username": "figueira", "success": True}
+    workspace.routes["GET v1/chat.getMessage"] = slow
+    result = await sender.send(PERMIT, replace(HEART, content=Content("reaction", "")))
+    assert (result.code, workspace.to("POST v1/chat.react")) == ("permit", [])
+
+
 async def test_marks_are_rocketchats_own(sender: Sender) -> None:
-    assert await sender.mark(ZAP, "wamid", typing=True) == Result(Outcome.PERMANENT, code="unsupported")
+    refused = Result(Outcome.PERMANENT, code="unsupported", asked=False)
+    assert await sender.mark(ZAP, "wamid", typing=True) == refused
 
 
 async def test_without_a_rocketchat() -> None:
@@ -173,6 +230,7 @@ async def test_without_a_rocketchat() -> None:
     port: RocketChat = nobody
     way: Sender = nobody
     assert (await way.send(PERMIT, PHOTO)).outcome is Outcome.PERMANENT
+    assert not (await way.send(PERMIT, PHOTO)).asked
     assert (await way.mark(ZAP, "x", typing=False)).outcome is Outcome.PERMANENT
     assert (await port.rooms(None, 0))[0].outcome is Outcome.RETRY
     assert (await port.history(RoomInfo("r", None, None), None))[0].outcome is Outcome.RETRY

@@ -18,6 +18,10 @@ SHOWN = {
     "title": NAME, "title_link": PATH, "title_link_download": True, "image_url": "/file-upload/Up2/exame.jpg",
     "image_type": "image/jpeg", "image_size": 71224, "type": "file",
 }  # fmt: skip
+CLIMBING = (
+    "..", ".", "%2e%2e", "..%2f..%2fapi%2fv1%2fme", "a%2f..", "%252e%252e", "%2525252525252e", "..;x", "a%5c..", "a%00b",
+)  # fmt: skip
+"""Names that leave their folder once a proxy decodes them."""
 PHOTO: dict[str, Any] = {
     "_id": "m1", "msg": "", "ts": "2026-02-02T02:40:00.000Z", "u": {"_id": "v1"},
     "file": UPLOAD, "files": [UPLOAD, THUMB], "attachments": [SHOWN],
@@ -32,12 +36,13 @@ def test_a_photo_is_one_file_and_its_thumbnail_none() -> None:
 
 
 def test_a_files_name_is_cleaned_as_an_uploads_is() -> None:
-    raw = "pasta/laudo\u202efdp\r\n.exe"
-    told = {"file": {"_id": "Up1", "name": raw}}
+    turned = "laudo\u202efdp.exe"
     # Where it is asked for, it is still called what Rocket.Chat calls it.
-    quoted = "/file-upload/Up1/pasta%2Flaudo%E2%80%AEfdp%0D%0A.exe"
-    assert files(told) == (Attachment(quoted, None, "laudofdp.exe"),)
-    linked = {"attachments": [{"title_link": PATH, "title": raw}]}
+    quoted = "/file-upload/Up1/laudo%E2%80%AEfdp.exe"
+    assert files({"file": {"_id": "Up1", "name": turned}}) == (Attachment(quoted, None, "laudofdp.exe"),)
+    (inside,) = files({"file": {"_id": "Up1", "name": f"pasta/{turned}"}})
+    assert inside.name == "laudofdp.exe"
+    linked = {"attachments": [{"title_link": PATH, "title": f"..\\{turned}"}]}
     assert files(linked) == (Attachment(PATH, None, "laudofdp.exe"),)
 
 
@@ -58,7 +63,13 @@ def test_a_files_name_is_cleaned_as_an_uploads_is() -> None:
         ({"fileUpload": {"publicFilePath": "x", "type": "application/pdf"}}, []),
         ({"attachments": [{"title_link": "/ufs/GridFS:Uploads/Up1/a.pdf"}]}, ["/ufs/GridFS:Uploads/Up1/a.pdf"]),
         ({"attachments": [{"image_url": "https://giphy.example/a.gif"}]}, []),
-        ({"attachments": [{"title_link": "/file-upload/Up1/.."}]}, []),
+        *(({"attachments": [{"title_link": f"/file-upload/Up1/{name}"}]}, []) for name in CLIMBING),
+        *(({"file": {"_id": "Up1", "name": name}}, ["/file-upload/Up1/file"]) for name in CLIMBING),
+        ({"attachments": [{"title_link": "/ufs/%2e%2e/Up1/a.pdf"}]}, []),
+        ({"attachments": [{"title_link": "/file-upload/Up1/laudo ü;v=1.pdf"}]}, ["/file-upload/Up1/laudo"]),
+        ({"attachments": [{"title_link": "/file-upload/Up1/ü;v=1.pdf"}]}, ["/file-upload/Up1/%C3%BC%3Bv%3D1.pdf"]),
+        ({"file": {"_id": "Up1", "name": "v1/a..b%.pdf"}}, ["/file-upload/Up1/v1%2Fa..b%25.pdf"]),
+        ({"file": {"_id": "Üp1", "name": "a.pdf"}}, []),
         ({"attachments": [{"audio_url": "/file-upload/Up1/a.ogg", "audio_type": "audio/ogg"}]}, ["/file-upload/Up1/a.ogg"]),
         (
             {

@@ -256,3 +256,16 @@ async def test_each_billable_message_counts_once() -> None:
         await heart.accept(meta("100", [(field, names, {**item, "pricing": pricing})], number))
     billed = [fact for fact in heart.meter.facts if fact[0] == "billable_total"]
     assert billed == [("billable_total", 1, ("whatsapp", "utility"))]
+
+
+async def test_a_template_leaves_where_it_was_taken_in_because_rocketchat_could_not_carry_it() -> None:
+    heart = Heart()
+    await heart.hears("oi")
+    heart.native.answer = Result(Outcome.RETRY, code="131000")
+    await heart.says(TEMPLATE)
+    await heart.run()
+    await heart.move(Path.ROCKETCHAT)
+    heart.native.answer = Result(Outcome.OK, "wamid.x")
+    await heart.run(seconds=5)
+    assert not heart.room.sent
+    assert heart.messages[-1].status is Status.SENT
