@@ -23,7 +23,7 @@ from router.api.application import create_api
 from router.api.webhooks import Accept, Front
 from router.app.edges import open_edges, worker_of
 from router.app.parts import Core, declared, open_core
-from router.control import access, callbacks, channels, processes
+from router.control import access, callbacks, channels, processes, retention
 from router.control.desk import Desk, every
 from router.delivery import Claim, Delivery
 from router.domain.errors import ConfigurationError, Conflict, FigueiraError, Unavailable
@@ -46,6 +46,7 @@ GAUGE_SECONDS = 2.0
 GRACE_SECONDS = 5
 RESTART_SECONDS = 1.0
 DRIFT_SECONDS = 60.0
+RETENTION_SECONDS = 300.0
 
 
 def serve(settings: Settings, *, host: str, port: int, role: str, workers: int, metrics_port: int) -> int:
@@ -161,6 +162,7 @@ async def _serve(settings: Settings, sock: socket.socket | None, role: str, pare
             edges = await open_edges(settings, core, stack)
             _start_worker(running, worker_of(settings, core, edges, bell), bell)
             running.start("drift", lambda: _drift(core))
+            running.start("retention", lambda: _retention(core))
         server = _web(settings, core, role) if sock is not None else None
         serving = asyncio.create_task(server.serve(sockets=[sock])) if server is not None and sock else None
         name = sock.getsockname() if sock is not None else None
@@ -331,6 +333,14 @@ async def _drift(core: Core) -> None:
         with contextlib.suppress(Unavailable, Conflict):
             await callbacks.drift_loop_once(core.desk, owner)
         await asyncio.sleep(DRIFT_SECONDS)
+
+
+async def _retention(core: Core) -> None:
+    owner = core.desk.ids.new()
+    while True:
+        with contextlib.suppress(Unavailable, Conflict):
+            await retention.sweep_once(core.desk, owner)
+        await asyncio.sleep(RETENTION_SECONDS)
 
 
 async def _watch_parent(parent: int, stop: asyncio.Event) -> None:

@@ -143,7 +143,8 @@ def _by_previous(channel: Channel, headers: Sequence[tuple[bytes, bytes]], body:
     known = dialog360.token(headers, token)
     if not known and not (secret and _signed(channel, headers, body, secret)):
         return False
-    named, ours = numbers(body), {channel.address, channel.native.get("previous_phone_number_id")} - {None, ""}
+    ours = {channel.address, channel.native.get("previous_phone_number_id")} - {None, ""}
+    named = numbers(body)
     return (bool(named) and named <= ours) or (known and named == {None} and only_statuses(body))
 
 

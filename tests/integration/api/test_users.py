@@ -1,6 +1,7 @@
 """PUT /v1/users: contact, mapping and Rocket.Chat's user, over a real database."""
 
 import asyncio
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,7 +13,7 @@ from fastapi import FastAPI
 from router.control import audit
 from router.control.desk import Desk
 from router.domain.errors import StoreError
-from router.domain.ports import Finding, Refusal, Tx
+from router.domain.ports import NOT_THEIRS, Finding, Refusal, Tx
 from router.storage.queries import users
 from router.storage.queries.link import link_of
 from tests.integration.api.conftest import Key
@@ -20,6 +21,7 @@ from tests.integration.control.desk_scene import LUA, SOL, open_conversation
 
 pytestmark = pytest.mark.postgres
 
+RC_ANA = "rc-ana@example.org"
 NUMBER = "5531996880001"
 ANA = {"name": "Ana", "phone": "+55 (31) 99688-0001", "email": "Ana@example.org"}
 
@@ -32,15 +34,21 @@ class Admin:
     users: dict[str, str] = field(default_factory=dict)
     asked: list[tuple[str, str, str]] = field(default_factory=list)
 
+    async def standing(self) -> dict[str, Any]:
+        raise NotImplementedError
+
     async def check(self, webhook_url: str | None) -> list[Finding]:
         raise NotImplementedError
 
-    async def setup(self, webhook_url: str, *, dry_run: bool) -> list[Finding]:
+    async def setup(self, webhook_url: str, *, dry_run: bool, replace: bool = False) -> list[Finding]:
         raise NotImplementedError
 
-    async def create_user(self, *, name: str, email: str, username: str) -> str | Refusal:
+    async def create_user(self, *, name: str, email: str, username: str, adopt: bool = True) -> str | Refusal:
         self.asked.append((name, email, username))
-        return self.refusal or self.users.setdefault(email.lower(), f"rc-{len(self.users)}")
+        if self.refusal:
+            return self.refusal
+        known = self.users.setdefault(email.lower(), username)
+        return f"rc-{email.lower()}" if adopt or known == username else NOT_THEIRS
 
 
 @pytest.fixture
@@ -64,9 +72,11 @@ async def test_a_user_is_told_twice(client: httpx.AsyncClient, desk: Desk, key: 
     headers, user = await key(SOL, "users:write", "contacts:read"), uuid4()
     first = await put(client, headers, user, **ANA)
     assert first["id_user"] == str(user)
-    assert first["rocketchat"] == {"state": "mapped", "rc_user_id": "rc-0"}
+    assert first["rocketchat"] == {"state": "mapped", "rc_user_id": RC_ANA}
     assert await put(client, headers, user, **ANA) == first
-    assert admin.asked == [("Ana", "Ana@example.org", "ana")]
+    ((name, email, username),) = admin.asked
+    assert (name, email) == ("Ana", "Ana@example.org")
+    assert re.fullmatch(r"ana-[0-9a-f]{12}", username)
     contact = (await client.get(f"/v1/contacts/{first['contact_id']}", headers=headers)).json()
     assert (contact["name"], contact["user_id"], contact["tenant"]) == ("Ana", str(user), SOL)
     assert [(one["kind"], one["addresses"]) for one in contact["identities"]] == [
@@ -75,7 +85,7 @@ async def test_a_user_is_told_twice(client: httpx.AsyncClient, desk: Desk, key: 
     ]
     assert await rows(desk, "select id_user from tb_users") == [{"id_user": user}]
     mapped = await rows(desk, "select rc_user_id, id_user, ds_canal from tb_rocketchat_user_mapping")
-    assert mapped == [{"rc_user_id": "rc-0", "id_user": user, "ds_canal": "api"}]
+    assert mapped == [{"rc_user_id": RC_ANA, "id_user": user, "ds_canal": "api:sol"}]
 
 
 async def test_it_is_audited_without_what_was_said(
@@ -183,7 +193,7 @@ async def test_the_clinics_id_adopts_who_wrote_first(
     mapped = await rows(
         desk, "select rc_user_id, id_user from tb_rocketchat_user_mapping order by rc_user_id"
     )
-    assert mapped == [{"rc_user_id": "rc-0", "id_user": user}, {"rc_user_id": "visitor", "id_user": user}]
+    assert mapped == [{"rc_user_id": RC_ANA, "id_user": user}, {"rc_user_id": "visitor", "id_user": user}]
     acts = [one for one in await audit.listing(desk) if one["subject"] == str(user)]
     assert sorted(one["act"] for one in acts) == ["user.adopt", "user.map", "user.put", "user.put"]
     adopted = next(one for one in acts if one["act"] == "user.adopt")
@@ -317,15 +327,93 @@ async def test_without_a_rocketchat(client: httpx.AsyncClient, key: Key) -> None
     assert told["rocketchat"] == {"state": "not_configured"}
 
 
+def refused(told: dict[str, Any]) -> bool:
+    """In the words that tell nobody whose it is."""
+    return bool(
+        told["rocketchat"] == {"state": "refused", "code": "identity_taken", "detail": NOT_THEIRS.detail}
+        and RC_ANA not in repr(told)
+    )
+
+
 async def test_a_user_of_rocketchat_stays_whose_it_is(
     client: httpx.AsyncClient, desk: Desk, key: Key, admin: Admin
 ) -> None:
-    one, other = uuid4(), uuid4()
-    await put(client, await key(SOL, "users:write"), one, **ANA)
-    told = await put(client, await key(LUA, "users:write"), other, email="ana@example.org")
-    assert (told["rocketchat"]["state"], told["rocketchat"]["code"]) == ("refused", "identity_taken")
-    mapped = await rows(desk, "select rc_user_id, id_user from tb_rocketchat_user_mapping")
-    assert mapped == [{"rc_user_id": "rc-0", "id_user": one}]
+    sol, lua, one = await key(SOL, "users:write"), await key(LUA, "users:write"), uuid4()
+    first = await put(client, sol, one, **ANA)
+    assert refused(await put(client, lua, uuid4(), email="ana@example.org"))
+    assert refused(await put(client, lua, one, email="ana@example.org"))  # with the same id too
+    everybody = await key(None, "users:write")
+    assert refused(await put(client, everybody, one, tenant=LUA, email="ana@example.org"))
+    mapped = await rows(desk, "select rc_user_id, id_user, ds_canal from tb_rocketchat_user_mapping")
+    assert mapped == [{"rc_user_id": RC_ANA, "id_user": one, "ds_canal": "api:sol"}]
+    assert await put(client, sol, one, **ANA) == first
+
+
+@pytest.mark.parametrize("ds_canal", ["api:sol", "api"])
+async def test_another_tenant_does_not_learn_it(
+    client: httpx.AsyncClient, desk: Desk, key: Key, admin: Admin, ds_canal: str
+) -> None:
+    """`api` alone is how it was kept before."""
+    sol, user = await key(SOL, "users:write"), uuid4()
+    first = await put(client, sol, user, **ANA)
+    await desk.store.engine.execute("update tb_rocketchat_user_mapping set ds_canal = $1", ds_canal)
+    assert await put(client, sol, user) == first
+    told = await put(client, await key(LUA, "users:write"), user)
+    assert told["rocketchat"]["code"] == "no_email"
+    assert RC_ANA not in repr(told)
+
+
+async def test_an_email_alone_does_not_make_an_existing_user_ones_own(
+    client: httpx.AsyncClient, desk: Desk, key: Key, admin: Admin
+) -> None:
+    admin.users["ana@example.org"] = "aninha"
+    lua, other, one = await key(LUA, "users:write"), uuid4(), uuid4()
+    assert refused(await put(client, lua, other, email="ana@example.org"))
+    assert await rows(desk, "select * from tb_rocketchat_user_mapping") == []
+    vouched = await put(client, await key(None, "users:write"), one, tenant=SOL, **ANA)
+    assert vouched["rocketchat"] == {"state": "mapped", "rc_user_id": RC_ANA}
+    assert await put(client, await key(SOL, "users:write"), one, **ANA) == vouched
+    assert refused(await put(client, lua, other, email="ana@example.org"))
+
+
+async def test_the_second_of_two_with_one_email_is_told_so(
+    client: httpx.AsyncClient, key: Key, admin: Admin
+) -> None:
+    first = await put(client, await key(LUA, "users:write"), uuid4(), email="ana@example.org")
+    assert first["rocketchat"]["state"] == "mapped"
+    second = await put(client, await key(SOL, "users:write"), uuid4(), **ANA)
+    assert refused(second)
+    assert second["contact_id"]
+
+
+async def test_a_clinic_alone_takes_who_is_there(
+    client: httpx.AsyncClient, app: FastAPI, desk: Desk, key: Key, admin: Admin
+) -> None:
+    own = {slug: one for slug, one in desk.channels.items() if one.tenant == SOL}
+    app.state.desk = replace(app.state.desk, channels=own)
+    admin.users["ana@example.org"] = "aninha"
+    told = await put(client, await key(SOL, "users:write"), uuid4(), **ANA)
+    assert told["rocketchat"] == {"state": "mapped", "rc_user_id": RC_ANA}
+    assert admin.asked[0][2] == "ana"
+
+
+async def test_a_mapping_of_the_clinics_own_holds(
+    client: httpx.AsyncClient, desk: Desk, key: Key, admin: Admin
+) -> None:
+    one = uuid4()
+    await put(client, await key(SOL, "users:write"), one)
+    await desk.store.engine.execute(
+        "insert into tb_rocketchat_user_mapping (rc_user_id, id_user) values ($1, $2)", RC_ANA, one
+    )
+    assert refused(await put(client, await key(LUA, "users:write"), uuid4(), email="ana@example.org"))
+    told = await put(client, await key(None, "users:write"), one, tenant=SOL, **ANA)
+    assert told["rocketchat"] == {"state": "mapped", "rc_user_id": RC_ANA}
+
+
+async def test_a_long_tenant_has_a_canal_too() -> None:
+    assert users.canal("sol") == "api:sol"
+    assert len({users.canal("s" * 63), users.canal("s" * 62 + "t"), users.canal("s" * 46)}) == 3
+    assert len(users.canal("s" * 63)) <= 50
 
 
 async def test_a_phone_needs_a_channel(client: httpx.AsyncClient, app: FastAPI, desk: Desk, key: Key) -> None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from router.control import flags, media, messages
-from router.control.contents import TEXT_LENGTH
+from router.control.contents import DEPTH, TEXT_LENGTH
 from router.control.desk import Desk
 from router.domain.conversation import Conversation
 from router.domain.errors import Rejected
@@ -131,6 +131,33 @@ async def test_a_file_that_is_not_the_callers_to_send(desk: Desk, talk: Conversa
         assert await refused(desk, talk, media={"media_id": str(unknown)}) == ("unknown_media", 404)
 
 
+def nested(levels: int) -> Any:
+    """So many lists within one another."""
+    value: Any = []
+    for _ in range(levels - 1):
+        value = [value]
+    return value
+
+
+async def test_a_name_that_nobody_knows_is_not_repeated(desk: Desk, talk: Conversation) -> None:
+    said = {"media_id": KEY, "5511988887777": 1}
+    for body, where in (({"text": "a", "5511988887777": 1}, "the body"), ({"media": said}, "media")):
+        with pytest.raises(Rejected) as raised:
+            await send(desk, conversation_id=str(talk.id), **body)
+        assert raised.value.code == "unknown_field"
+        assert where in str(raised.value)
+        assert "known are" in str(raised.value)
+        assert "5511988887777" not in str(raised.value)
+
+
+async def test_what_is_nested_as_messages_are(desk: Desk, talk: Conversation) -> None:
+    deep = nested(DEPTH - 1)  # with the object around it
+    assert (await sent(desk, talk, interactive={"type": "button", "x": deep})).content.data["interactive"][
+        "x"
+    ] == deep
+    assert (await sent(desk, talk, text="a", metadata={"x": deep})).metadata == {"x": deep}
+
+
 @pytest.mark.parametrize(
     ("body", "code"),
     [
@@ -165,6 +192,10 @@ async def test_a_file_that_is_not_the_callers_to_send(desk: Desk, talk: Conversa
         ({"reaction": {"message_id": KEY}}, "invalid_content"),
         ({"reaction": {"message_id": KEY, "emoji": "x" * 33}}, "invalid_content"),
         ({"text": "a", "reply_to": "1"}, "invalid_content"),
+        ({"interactive": {"type": "button", "x": nested(DEPTH)}}, "invalid_content"),
+        ({"template": {**TEMPLATE, "components": [{"x": nested(200)}]}}, "invalid_content"),
+        ({"contacts": [{"x": nested(200)}]}, "invalid_content"),
+        ({"text": "a", "metadata": {"x": nested(DEPTH)}}, "invalid_field"),
     ],
 )
 async def test_what_has_the_wrong_shape_changes_nothing(

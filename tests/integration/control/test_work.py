@@ -113,6 +113,20 @@ async def test_a_failed_send_is_replayed_on_its_conversations_path(desk: Desk) -
     assert (await audit.listing(desk))[0]["act"] == "deadletter.replay"
 
 
+async def test_only_a_text_gets_an_id_of_ours_on_its_way_back(desk: Desk) -> None:
+    await open_conversation(desk)
+    for kind, ours in (("text", True), ("image", False), ("reaction", False)):
+        conversation = await open_conversation(desk)
+        name, job = await failed_send(desk, conversation)
+        assert job.message_id
+        await desk.store.engine.execute(
+            "update messages set content_kind = $2, source_id = null where id = $1", job.message_id, kind
+        )
+        assert await deadletters.replay(desk, name, by="b") == 1
+        shown = await messages.one(desk, job.message_id, SOL)
+        assert (shown["path"], shown["source_id"] is not None) == ("rocketchat", ours), kind
+
+
 async def test_unknown_is_replayed_only_by_name(desk: Desk) -> None:
     conversation = await open_conversation(desk)
     unknown, _ = await failed_send(desk, conversation, "unknown")

@@ -1,14 +1,41 @@
 """Every failure is a problem, and none repeats what was sent."""
 
+import asyncio
+from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 
+from router.api import limits
+from router.api.limits import UPLOADS_AT_ONCE, Limits
 from router.control import conversations
 from router.domain.errors import Conflict, Rejected, StaleFlags, Unavailable
 from tests.unit.api.conftest import Scene
 
 SECRET = "5511987654321"
+
+
+@dataclass
+class Door:
+    """An application that answers once it is `opened`."""
+
+    opened: asyncio.Event = field(default_factory=asyncio.Event)
+    inside: int = 0
+    error: Exception | None = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        scope["app"] = SimpleNamespace(state=SimpleNamespace(desk=SimpleNamespace(media_limit_bytes=1024)))
+        self.inside += 1
+        try:
+            if self.error is not None:
+                raise self.error
+            await self.opened.wait()
+        finally:
+            self.inside -= 1
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
 
 
 def raises(error: Exception) -> Any:
@@ -69,6 +96,14 @@ async def test_validation_names_the_field_and_no_value(scene: Scene, body: str, 
     assert answer.json()["field"] == field
     assert answer.json()["code"] == "invalid"
     assert SECRET not in answer.text
+
+
+async def test_an_unknown_field_is_counted_and_not_named(scene: Scene) -> None:
+    headers = scene.key("flags:write")
+    body = {"stage": "native", "reason": "r", SECRET: {SECRET: 1}, "outro": 1}
+    answer = await scene.client.put("/v1/flags/whatsapp", headers=headers, json=body)
+    assert answer.json()["detail"] == "There is no such field (2 unknown)"
+    assert (answer.json()["field"], SECRET in answer.text) == ("body", False)
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe{}", b"[" * 100_000])
@@ -135,6 +170,47 @@ async def test_only_the_upload_takes_more(scene: Scene) -> None:
         assert answer.status_code == status, path
     larger = await scene.client.post("/v1/media", headers=headers, content=b"x" * 1_200_000)
     assert (larger.status_code, larger.json()["code"]) == (413, "too_large")
+
+
+@pytest.fixture
+def door() -> Door:
+    return Door()
+
+
+async def test_so_many_uploads_at_once(door: Door) -> None:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(Limits(door)), base_url="http://f") as client:
+        for round_ in (1, 2):
+            coming = [asyncio.create_task(client.post("/v1/media")) for _ in range(UPLOADS_AT_ONCE)]
+            while door.inside < UPLOADS_AT_ONCE:
+                await asyncio.sleep(0)
+            for at in ("/v1/media", "/console/conversas/x/arquivo"):
+                refused = await client.post(at)
+                assert (refused.status_code, refused.json()["code"]) == (503, "busy")
+                assert refused.headers["retry-after"]
+            others = [
+                asyncio.create_task(client.request(*one))
+                for one in (("POST", "/v1/messages"), ("GET", "/v1/media"))
+            ]
+            door.opened.set()
+            assert {one.status_code for one in await asyncio.gather(*coming, *others)} == {204}, round_
+            door.opened.clear()
+
+
+async def test_an_upload_that_drips(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "UPLOAD_SECONDS", 0.05)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(Limits(door)), base_url="http://f") as client:
+        slow = await client.post("/v1/media")
+        assert (slow.status_code, slow.json()["code"]) == (408, "too_slow")
+        assert door.inside == 0
+        door.opened.set()
+        assert (await client.post("/v1/media")).status_code == 204
+
+
+async def test_another_timeout_is_no_drip(door: Door) -> None:
+    door.error = TimeoutError()
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(Limits(door)), base_url="http://f") as client:
+        with pytest.raises(TimeoutError):
+            await client.post("/v1/media")
 
 
 async def test_no_answer_is_cached_or_sniffed(scene: Scene) -> None:

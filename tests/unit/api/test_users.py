@@ -33,7 +33,7 @@ async def test_a_tenants_key(scene: Scene, put: AsyncMock) -> None:
     assert answer.json() == put.return_value
     assert put.await_args is not None
     assert put.await_args.args[2] == users.Told("Ana", "+55 31 99688-0001", "a@b.example")
-    assert put.await_args.kwargs == {"tenant": "sol", "by": scene.by(headers)}
+    assert put.await_args.kwargs == {"tenant": "sol", "by": scene.by(headers), "vouched": False}
 
 
 async def test_a_key_for_all_names_the_tenant(scene: Scene, put: AsyncMock) -> None:
@@ -46,7 +46,7 @@ async def test_a_key_for_all_names_the_tenant(scene: Scene, put: AsyncMock) -> N
         answer = await scene.client.put(AT, headers=headers, json=body)
         assert (answer.status_code, answer.json().get("code")) == (status, code)
     assert put.await_args is not None
-    assert put.await_args.kwargs["tenant"] == "lua"
+    assert (put.await_args.kwargs["tenant"], put.await_args.kwargs["vouched"]) == ("lua", True)
 
 
 @pytest.mark.parametrize(

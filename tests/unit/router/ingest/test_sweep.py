@@ -1,11 +1,15 @@
 """The sweep: what Rocket.Chat's webhook lost is found in its history, and nothing is added twice."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+import pytest
+
 from flags.stage import Path, Stage
+from router.domain.errors import StoreError
 from router.domain.job import Outcome, Result
 from router.domain.message import Content, Direction
-from router.domain.ports import RoomInfo, RoomMessage
+from router.domain.ports import Fact, RoomInfo, RoomMessage, Tx
 from router.ingest import Swept
 from tests.unit.router.heart import ANA, Heart
 
@@ -206,3 +210,102 @@ async def test_of_two_equal_messages_each_gets_its_own_source() -> None:
     await heart.accept(*second)
     claimed = {row.external_id: row.source_id for row in heart.messages if row.content.text == "ok"}
     assert claimed == {"wamid.first": "s1", "wamid.second": "s2"}
+
+
+async def beside_a_bad_room() -> Heart:
+    """Ana's room, listed after one that something is wrong with."""
+    heart = await in_rocketchat()
+    await heart.accept(*heart.told("room-1", "oi"))
+    await heart.run()
+    heart.legacy.listed = [RoomInfo("room-0", "app", "app", "v0", None, ("5511900000001",)), room(heart)]
+    heart.legacy.told = {"room-0": [told(heart, "bad", "x")], "room-1": [told(heart, "s2", "bom dia")]}
+    return heart
+
+
+@pytest.mark.parametrize(
+    "answer", [Result(Outcome.RETRY, code="http_500"), Result(Outcome.CHANNEL, code="error-not-allowed")]
+)
+async def test_a_room_that_cannot_be_read_stops_no_neighbour(
+    answer: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heart = await beside_a_bad_room()
+    history = heart.legacy.history
+
+    async def some(info: RoomInfo, since: datetime | None) -> tuple[Result, Sequence[RoomMessage]]:
+        return (answer, ()) if info.room_id == "room-0" else await history(info, since)
+
+    monkeypatch.setattr(heart.legacy, "history", some)
+    found = await heart.sweep.turn(heart.ids.new())
+    assert found is not None
+    assert (found.unread, found.reason, found.ended, found.complete) == (1, answer.code, True, False)
+    assert heart.messages[-1].source_id == "s2"
+
+
+async def test_a_room_that_cannot_be_stored_stops_no_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
+    heart = await beside_a_bad_room()
+    rooms = heart.sweep._rooms
+    swept = rooms.swept
+
+    async def some(tx: Tx, info: RoomInfo, said: Sequence[RoomMessage]) -> list[Fact] | None:
+        if info.room_id == "room-0":
+            raise StoreError("the database refused a statement")
+        return await swept(tx, info, said)
+
+    monkeypatch.setattr(rooms, "swept", some)
+    found = await heart.sweep.turn(heart.ids.new())
+    assert found is not None
+    assert (found.unread, found.reason, found.ended) == (1, "StoreError", True)
+    assert heart.messages[-1].source_id == "s2"
+
+
+async def test_many_rooms_end_no_sweep() -> None:
+    heart = await in_rocketchat()
+    now = heart.clock.now()
+    quiet = [room(heart, f"room-{number}", active_at=now - timedelta(days=9)) for number in range(10, 1000)]
+    heart.legacy.listed = [*quiet, room(heart, active_at=now)]
+    heart.legacy.told["room-1"] = [told(heart, "s2", "bom dia")]
+    found = await heart.sweep.turn(heart.ids.new())
+    assert found is not None
+    assert (found.added, found.complete) == (1, True)
+
+
+async def test_the_lease_outlives_the_waits_for_the_rate_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two sweeps at once each would use up what Rocket.Chat lets the other ask."""
+    heart = await in_rocketchat()
+    other = heart.ids.new()
+    heart.legacy.answer = Result(Outcome.RETRY, code="error-too-many-requests", retry_after=89.0)
+    taken: list[bool] = []
+    pause = heart.sweep._pause
+    wait = pause.wait
+
+    async def waiting(topic: str, seconds: float) -> bool:
+        await wait(topic, seconds)
+        duty = await heart.store.transact(lambda tx: tx.take_duty("sweep", other, timedelta(seconds=180)))
+        taken.append(duty is not None)
+        return False
+
+    monkeypatch.setattr(pause, "wait", waiting)
+    await heart.sweep.turn(heart.ids.new())
+    assert taken == [False] * len(taken)
+    assert len(taken) > 1
+
+
+async def test_all_open_rooms_are_learned_though_some_close_while_they_are_listed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    heart = Heart()
+    heart.legacy.listed = [
+        RoomInfo(f"room-{number}", "app", "app", f"v{number}", None, (f"551198888000{number}",))
+        for number in range(4)
+    ]
+    rooms = heart.legacy.rooms
+
+    async def listing(since: datetime | None, offset: int) -> tuple[Result, Sequence[RoomInfo], int | None]:
+        answer = await rooms(since, offset)
+        if offset == 0 and heart.legacy.listed[0].room_id == "room-0":
+            heart.legacy.listed.pop(0)  # an agent closes it, and each later room moves up by one
+        return answer
+
+    monkeypatch.setattr(heart.legacy, "rooms", listing)
+    await heart.sweep.learn()
+    assert {one.room_id for one in heart.conversations} == {f"room-{number}" for number in range(4)}

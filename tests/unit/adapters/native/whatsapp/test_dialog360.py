@@ -76,7 +76,10 @@ def test_metas_signature_serves_too() -> None:
 
 def test_a_number_that_was_moved_is_believed_in_both_voices() -> None:
     body = about("700")
-    for secrets in ({"app_secret": SECRET, "previous_app_secret": "antigo"}, {"previous_app_secret": "antigo"}):
+    for secrets in (
+        {"app_secret": SECRET, "previous_app_secret": "antigo"},
+        {"previous_app_secret": "antigo"},
+    ):
         moved = Channel("zap", "whatsapp", "sol", {**secrets, "phone_number_id": "700"})
         assert KIND.verify(moved, [(META, b"sha256=" + hexed("antigo", body))], body)
         assert KIND.verify(moved, [(DIALOG, hexed("antigo", body))], body)
@@ -103,7 +106,10 @@ def enveloped(*values: object) -> dict[str, object]:
     return {"entry": [{"id": "1", "changes": [{"field": "messages", "value": value} for value in values]}]}
 
 
-SAID, TOLD = {"messages": [{"id": "wamid.1", "type": "text"}]}, {"statuses": [{"id": "wamid.1", "status": "read"}]}
+SAID, TOLD = (
+    {"messages": [{"id": "wamid.1", "type": "text"}]},
+    {"statuses": [{"id": "wamid.1", "status": "read"}]},
+)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +147,12 @@ SAID, TOLD = {"messages": [{"id": "wamid.1", "type": "text"}]}, {"statuses": [{"
 def test_what_whoever_we_left_may_say(document: object, by_secret: bool, by_token: bool) -> None:
     body = json.dumps(document).encode()
     for provider in ("cloud", "360dialog"):
-        native = {**MOVED, "provider": provider, "previous_app_secret": "antigo", "previous_webhook_token": TOKEN}
+        native = {
+            **MOVED,
+            "provider": provider,
+            "previous_app_secret": "antigo",
+            "previous_webhook_token": TOKEN,
+        }
         moved = Channel("zap", "whatsapp", "sol", native)
         assert KIND.verify(moved, [(META, b"sha256=" + hexed("antigo", body))], body) is by_secret
         assert KIND.verify(moved, [(DIALOG, hexed("antigo", body))], body) is by_secret
@@ -149,7 +160,9 @@ def test_what_whoever_we_left_may_say(document: object, by_secret: bool, by_toke
         assert not KIND.verify(moved, [(OURS, b"antigo")], body)
         assert not KIND.verify(moved, [], body)
         # Where no number is known, nobody's word can be compared with it.
-        unknown = Channel("zap", "whatsapp", "sol", {**native, "phone_number_id": "", "previous_phone_number_id": ""})
+        unknown = Channel(
+            "zap", "whatsapp", "sol", {**native, "phone_number_id": "", "previous_phone_number_id": ""}
+        )
         assert not KIND.verify(unknown, [(META, b"sha256=" + hexed("antigo", body))], body)
 
 
