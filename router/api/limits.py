@@ -60,8 +60,9 @@ class Limits:
             await send(message)
 
         self._uploading += 1
+        deadline = asyncio.timeout(UPLOAD_SECONDS)
         try:
-            async with asyncio.timeout(UPLOAD_SECONDS) as deadline:
+            async with deadline:
                 await self._within(scope, receive, seen, limit)
         except TimeoutError:
             if began or not deadline.expired():

@@ -210,8 +210,8 @@ def only_known(given: Object, known: Collection[str], where: str) -> None:
 def deep(value: Any) -> bool:
     """Whether JSON is nested deeper than DEPTH; what reads it later may recurse."""
     level = [value]
-    for _ in range(DEPTH + 1):
-        level = [one for each in level for one in _inside(each)]
+    for _ in range(DEPTH):
+        level = [one for each in level for one in _inside(each) if isinstance(one, dict | list)]
         if not level:
             return False
     return True

@@ -93,12 +93,14 @@ async def test_setup_mends_what_check_finds_and_then_the_webhook_works(out: Outs
     assert "http://crm.clinica.example/ganchos" in found["webhook_url"]["seen"]
     assert "create-user" in found["permission create-user"]["mend"]
 
-    would = await asked(out, "setup", "--dry-run")
+    assert "--replace" in (await asked(out, "setup", "--dry-run", code=1))["webhook_url"]["mend"]
+    assert await workspace(out) == before, "the CRM's webhook is the CRM's"
+    would = await asked(out, "setup", "--dry-run", "--replace")
     assert all(would[name]["seen"].startswith("would be set") for name in mendable)
     assert await workspace(out) == before
     assert not await changes(out)
 
-    await asked(out, "setup")
+    await asked(out, "setup", "--replace")
     values, (made,) = await workspace(out)
     hook = f"{out.scene.url}/webhooks/rocketchat"
     assert (values["Livechat_webhookUrl"], values["Livechat_secret_token"]) == (hook, WEBHOOK_TOKEN)

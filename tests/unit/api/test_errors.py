@@ -26,7 +26,6 @@ class Door:
     error: Exception | None = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        scope["app"] = SimpleNamespace(state=SimpleNamespace(desk=SimpleNamespace(media_limit_bytes=1024)))
         self.inside += 1
         try:
             if self.error is not None:
@@ -36,6 +35,16 @@ class Door:
             self.inside -= 1
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body", "body": b""})
+
+
+def guarded(door: Door) -> Any:
+    """As the application stands behind its limits."""
+    within, desk = Limits(door), SimpleNamespace(media_limit_bytes=1024)
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await within({**scope, "app": SimpleNamespace(state=SimpleNamespace(desk=desk))}, receive, send)
+
+    return application
 
 
 def raises(error: Exception) -> Any:
@@ -178,11 +187,12 @@ def door() -> Door:
 
 
 async def test_so_many_uploads_at_once(door: Door) -> None:
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(Limits(door)), base_url="http://f") as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(guarded(door)), base_url="http://f") as client:
         for round_ in (1, 2):
             coming = [asyncio.create_task(client.post("/v1/media")) for _ in range(UPLOADS_AT_ONCE)]
-            while door.inside < UPLOADS_AT_ONCE:
-                await asyncio.sleep(0)
+            async with asyncio.timeout(5):
+                while door.inside < UPLOADS_AT_ONCE:
+                    await asyncio.sleep(0)
             for at in ("/v1/media", "/console/conversas/x/arquivo"):
                 refused = await client.post(at)
                 assert (refused.status_code, refused.json()["code"]) == (503, "busy")
@@ -198,7 +208,7 @@ async def test_so_many_uploads_at_once(door: Door) -> None:
 
 async def test_an_upload_that_drips(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "UPLOAD_SECONDS", 0.05)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(Limits(door)), base_url="http://f") as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(guarded(door)), base_url="http://f") as client:
         slow = await client.post("/v1/media")
         assert (slow.status_code, slow.json()["code"]) == (408, "too_slow")
         assert door.inside == 0
@@ -208,7 +218,7 @@ async def test_an_upload_that_drips(door: Door, monkeypatch: pytest.MonkeyPatch)
 
 async def test_another_timeout_is_no_drip(door: Door) -> None:
     door.error = TimeoutError()
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(Limits(door)), base_url="http://f") as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(guarded(door)), base_url="http://f") as client:
         with pytest.raises(TimeoutError):
             await client.post("/v1/media")
 

@@ -241,6 +241,24 @@ async def test_a_room_that_cannot_be_read_stops_no_neighbour(
     assert heart.messages[-1].source_id == "s2"
 
 
+async def test_rooms_that_cannot_be_read_one_after_the_other_end_the_sweep(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    heart = await in_rocketchat()
+    heart.legacy.listed = [
+        RoomInfo(f"room-{number}", "app", "app", f"v{number}", None, (f"551198888000{number}",))
+        for number in range(9)
+    ]
+
+    async def none(info: RoomInfo, since: datetime | None) -> tuple[Result, Sequence[RoomMessage]]:
+        return Result(Outcome.CHANNEL, code="http_401"), ()
+
+    monkeypatch.setattr(heart.legacy, "history", none)
+    found = await heart.sweep.turn(heart.ids.new())
+    assert found is not None
+    assert (found.unread, found.reason, found.ended) == (3, "http_401", False)
+
+
 async def test_a_room_that_cannot_be_stored_stops_no_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
     heart = await beside_a_bad_room()
     rooms = heart.sweep._rooms
