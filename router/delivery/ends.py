@@ -29,8 +29,8 @@ class Ends(Claims):
         return [("outcomes_total", 1, (message.kind, job.path or message.path, failed.status))]
 
     async def _breathe(self, tx: Tx, job: Job, result: Result, now: datetime) -> None:
-        """Tell the breaker. What was refused on our side, a rate limit or a refused permit says nothing about health; nor does Rocket.Chat's refusal of
-        our token, which forwards do not carry: it must not hold what patients write."""
+        """Tell the breaker. What was refused on our side, a rate limit or a refused permit says nothing about health; nor
+        does Rocket.Chat's refusal of our token, which forwards do not carry: it must not hold what patients write."""
         if result.retry_after is not None or result.outcome is Outcome.PACED or result.code in _NO_SIGN:
             return
         if not result.asked and result.outcome is not Outcome.CHANNEL:  # a missing setting is the channel's illness
