@@ -33,7 +33,9 @@ class Ends(Claims):
         does Rocket.Chat's refusal of our token, which forwards do not carry: it must not hold what patients write."""
         if result.retry_after is not None or result.outcome is Outcome.PACED or result.code in _NO_SIGN:
             return
-        if not result.asked and result.outcome is not Outcome.CHANNEL:  # a missing setting is the channel's illness
+        if (
+            not result.asked and result.outcome is not Outcome.CHANNEL
+        ):  # a missing setting is the channel's illness
             return
         if job.gate == ROCKETCHAT_GATE and result.outcome is Outcome.CHANNEL:
             return

@@ -24,7 +24,9 @@ CHANNELS = {
     "pass": Channel("pass", "whatsapp", "sol", webhook_url="https://chat.example/hook"),
     "bare": Channel("bare", "whatsapp", "sol"),
     "tg": Channel("tg", "whatsapp", "sol", {"secret_token": "x"}, webhook_url="https://chat.example/hook"),
-    "d360": Channel("d360", "whatsapp", "sol", {"webhook_token": "x"}, webhook_url="https://chat.example/hook"),
+    "d360": Channel(
+        "d360", "whatsapp", "sol", {"webhook_token": "x"}, webhook_url="https://chat.example/hook"
+    ),
     "sms": Channel("sms", "whatsapp", "sol", {"app_secret": SECRET.decode(), "provider": "twilio"}),
     "broken": Channel("broken", "broken", "sol"),
 }
