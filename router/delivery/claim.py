@@ -58,6 +58,8 @@ class Claim:
     refused: str | None = None  # a rule forbids the send
 
 
+UNREAD_SECONDS = 1.0
+"""How long a send waits for events that may open its window."""
 SLOT_KEEPS = timedelta(seconds=2)
 """How long a reserved moment is kept for a send that comes late."""
 
@@ -182,6 +184,9 @@ class Claims:
         rules = self._kinds[channel.kind].rules(channel)
         reach = await tx.reach(channel.slug, conversation.identity_id)
         refused = refusal(message.content, reach, rules, path, now)
+        if refused == "window_closed" and await tx.backlog(channel.slug):
+            due = now + timedelta(seconds=UNREAD_SECONDS)  # what waits to be read may open it
+            return await self._held(tx, replace(found, due_at=due), job, now)
         if refused is not None:
             return replace(claim, refused=refused)
         outbound = await self._outbound(tx, job, message, conversation, channel)

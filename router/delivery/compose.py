@@ -105,6 +105,8 @@ class Compose:
             raise Rejected("unsupported", f"{order.content.kind} cannot be sent on path {conversation.path}")
         reach = await tx.reach(conversation.channel, conversation.identity_id)
         refused = refusal(order.content, reach, rules, conversation.path, now)
+        if refused == "window_closed" and await tx.backlog(conversation.channel):
+            refused = None  # what waits to be read may open it: asked again when it is to leave
         if refused is not None:
             raise Rejected(refused, _REFUSALS[refused])
         if conversation.path is Path.ROCKETCHAT and conversation.room_id is None:

@@ -61,6 +61,7 @@ class Outside:
     def __init__(self, scene: Scene, session: aiohttp.ClientSession) -> None:
         self.scene = scene
         self.sandbox = Client(scene.sandbox, session)
+        self.written: set[str] = set()  # who has written to us
         self._session = session
 
     async def figueira(self, *argv: str) -> Any:

@@ -52,6 +52,10 @@ async def degraded(out: Outside) -> list[str]:
 
 
 async def send(out: Outside, to: str, text: str, channel: str = "sol") -> str:
+    """A text to somebody who has written: to others only a template may go."""
+    if to not in out.written:
+        out.written.add(to)
+        await out.say(SOL, to, "oi")
     status, answer = await out.send({"channel": channel, "to": to, "text": text}, f"{to} {text}")
     assert status == 202, answer
     return str(answer["id"])

@@ -269,3 +269,41 @@ async def test_a_template_leaves_where_it_was_taken_in_because_rocketchat_could_
     await heart.run(seconds=5)
     assert not heart.room.sent
     assert heart.messages[-1].status is Status.SENT
+
+
+async def test_while_events_wait_to_be_read_a_window_is_not_called_closed() -> None:
+    heart = Heart(window_hours=24)
+    split, waiting = heart.ingest.split, heart.store
+
+    async def later(slug: str) -> int:
+        return 0
+
+    heart.ingest.split = later  # type: ignore[method-assign]
+    await heart.hears("oi")
+    message = await heart.says("olá")
+    await heart.run()
+    assert not heart.native.sent
+    heart.ingest.split = split  # type: ignore[method-assign]
+    for slug in await waiting.waiting_channels():
+        while await heart.ingest.split(slug):
+            pass
+    await heart.run(seconds=3)
+    assert heart.store.tables.messages[message.id].status is Status.SENT
+
+
+async def test_what_was_read_meanwhile_and_opened_no_window_fails_the_send() -> None:
+    heart = Heart(window_hours=24)
+    split = heart.ingest.split
+
+    async def later(slug: str) -> int:
+        return 0
+
+    heart.ingest.split = later  # type: ignore[method-assign]
+    await heart.hears("oi", wa="5511977776666")
+    message = await heart.says("olá")
+    heart.ingest.split = split  # type: ignore[method-assign]
+    while await heart.ingest.split("wa"):
+        pass
+    await heart.run(seconds=3)
+    stored = heart.store.tables.messages[message.id]
+    assert (stored.status, stored.error_code) == (Status.FAILED, "window_closed")
