@@ -122,9 +122,10 @@ class Workspace:
             else None
         )
 
-    def first_time(self, app: str, wamid: str | None) -> bool:
-        """Whether the app has not had this WhatsApp message yet; remembers it. Without an id all are new."""
-        if wamid is None:
+    def first_time(self, app: str, wamid: object) -> bool:
+        """Whether the app has not had this WhatsApp message yet; remembers it. Without an id (or with what is none) all
+        are new."""
+        if not isinstance(wamid, str):
             return True
         key = (app, wamid)
         if key in self._wamids:

@@ -20,7 +20,7 @@ from router.domain.job import (
     Outcome,
 )
 from router.domain.media import KINDS, Media, MediaState
-from router.domain.message import RANK, Message, Status
+from router.domain.message import RANK, Content, Message, Status
 from router.domain.policy import Policy
 from router.domain.ports import (
     Clock,
@@ -58,6 +58,7 @@ class Claim:
     refused: str | None = None  # a rule forbids the send
 
 
+UNREAD = "unread"
 UNREAD_SECONDS = 1.0
 """How long a send waits for events that may open its window."""
 SLOT_KEEPS = timedelta(seconds=2)
@@ -182,10 +183,9 @@ class Claims:
         if conversation is None:
             return Claim(job, now)
         rules = self._kinds[channel.kind].rules(channel)
-        reach = await tx.reach(channel.slug, conversation.identity_id)
-        refused = refusal(message.content, reach, rules, path, now)
-        if refused == "window_closed" and await tx.backlog(channel.slug):
-            due = now + timedelta(seconds=UNREAD_SECONDS)  # what waits to be read may open it
+        refused = await refused_now(tx, conversation, message.content, rules, path, now)
+        if refused == UNREAD:
+            due = now + timedelta(seconds=UNREAD_SECONDS)
             return await self._held(tx, replace(found, due_at=due), job, now)
         if refused is not None:
             return replace(claim, refused=refused)
@@ -269,14 +269,15 @@ class Claims:
         what waited for an outage must not leave all at once."""
         if job.slot_at is not None and timedelta() <= now - job.slot_at <= SLOT_KEEPS:
             return now
-        slots = [now]
+        slot = now
         if rules.per_second:
             span = timedelta(seconds=1 / rules.per_second)
-            slots.append(await tx.reserve(job.channel, span, max(int(rules.per_second / 10), 1)))
+            slot = await tx.reserve(job.channel, span, max(int(rules.per_second / 10), 1))
         if rules.pair_seconds:
             span, key = timedelta(seconds=rules.pair_seconds), f"{job.channel}:{conversation.identity_id}"
-            slots.append(await tx.reserve(key, span, rules.pair_burst))
-        return max(slots)
+            # Counted from the number's own moment: a place that is kept for later is not spent now.
+            slot = await tx.reserve(key, span, rules.pair_burst, after=slot)
+        return slot
 
     async def _close_attempts(self, tx: Tx, tried: Sequence[Attempt], now: datetime) -> list[Attempt]:
         """An attempt without a result whose lease we hold now: its worker is gone, nobody knows."""
@@ -309,6 +310,22 @@ class Claims:
             idempotent=idempotent,
             policy=self._policy,
         )
+
+
+async def refused_now(
+    tx: Tx, conversation: Conversation, content: Content, rules: Rules, path: Path, now: datetime
+) -> str | None:
+    """`refusal` with what the store knows now. UNREAD: the window is closed as far as events have been read, but some
+    wait. Asked again once none do: what was read in between counts."""
+    refused = None
+    for unread in (True, False):
+        reach = await tx.reach(conversation.channel, conversation.identity_id)
+        refused = refusal(content, reach, rules, path, now)
+        if refused != "window_closed" or not unread:
+            return refused
+        if await tx.backlog(conversation.channel):
+            return UNREAD
+    return refused
 
 
 def _rested(found: Job) -> JobState:

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from flags.stage import Path
+from router.delivery.claim import UNREAD, refused_now
 from router.domain.channel import Channel
 from router.domain.conversation import Contact, Conversation, Identity
 from router.domain.errors import Rejected
@@ -23,7 +24,7 @@ from router.domain.job import (
 from router.domain.media import KINDS, Media, MediaState
 from router.domain.message import Author, Content, Direction, Message, Status
 from router.domain.ports import Fact, Kind, Pins, Rules, Tx
-from router.domain.sending import chunks, named_by_us, refusal, supported
+from router.domain.sending import chunks, named_by_us, supported
 from router.identity import Resolver
 
 
@@ -103,11 +104,10 @@ class Compose:
     ) -> None:
         if not supported(order.content, rules, conversation.path):
             raise Rejected("unsupported", f"{order.content.kind} cannot be sent on path {conversation.path}")
-        reach = await tx.reach(conversation.channel, conversation.identity_id)
-        refused = refusal(order.content, reach, rules, conversation.path, now)
-        if refused == "window_closed" and await tx.backlog(conversation.channel):
-            refused = None  # what waits to be read may open it: asked again when it is to leave
-        if refused is not None:
+        refused = await refused_now(tx, conversation, order.content, rules, conversation.path, now)
+        if (
+            refused is not None and refused != UNREAD
+        ):  # what waits may open it: asked again when it is to leave
             raise Rejected(refused, _REFUSALS[refused])
         if conversation.path is Path.ROCKETCHAT and conversation.room_id is None:
             raise Rejected(

@@ -145,3 +145,10 @@ async def test_a_rest_holds_for_everybody(bench: Bench) -> None:
 async def test_ending_what_nobody_has_does_nothing(bench: Bench) -> None:
     await bench.end_duty("sweep", MINE, AT, 60 * SECOND)
     assert await bench.take_duty("sweep", MINE, SECOND) == Duty("sweep")
+
+
+async def test_a_moment_is_never_before_the_one_asked_for(bench: Bench) -> None:
+    first = await bench.reserve("later", timedelta(seconds=1), 1)
+    later = first + timedelta(seconds=30)
+    assert await bench.reserve("later", timedelta(seconds=1), 1, after=later) == later
+    assert await bench.reserve("later", timedelta(seconds=1), 1) == later + timedelta(seconds=1)

@@ -206,7 +206,15 @@ def _allowed(world: World) -> Iterator[str]:
             known = [one for one in said if one.created_at <= at]
             if row.content.kind != "template" and not any(at < one.sent_at + span for one in known):
                 yield f"{row.content.text!r} left for a closed window"
-            wishes = [(one.created_at, one.seq, asks(one.content)) for one in known if asks(one.content)]
+            # A wish is the person's: it counts on every channel.
+            everywhere = [
+                one
+                for (_, identity), rows in heard.items()
+                if identity == conversation.identity_id
+                for one in rows
+                if one.created_at <= at
+            ]
+            wishes = [(one.created_at, one.seq, asks(one.content)) for one in everywhere if asks(one.content)]
             before = [wish for wish in wishes if wish[0] < at]
             if before and max(before)[2] == "out" and wishes == before:
                 yield f"{row.content.text!r} left for somebody who had opted out"

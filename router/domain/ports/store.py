@@ -250,9 +250,11 @@ class Tx(Protocol):
         ...
 
     # pace and duties ---------------------------------------------------------------------------------------
-    async def reserve(self, key: str, interval: timedelta, burst: int) -> datetime:
+    async def reserve(
+        self, key: str, interval: timedelta, burst: int, *, after: datetime | None = None
+    ) -> datetime:
         """The moment the next send under `key` may leave (GCRA: one in `interval` after a burst of `burst`), reserved
-        for the caller. Never before now."""
+        for the caller. Never before now, nor before `after`."""
         ...
 
     async def take_duty(self, name: str, owner: UUID, lease: timedelta) -> Duty | None:

@@ -132,12 +132,15 @@ class Lanes(Base):
 
     # pace and duties ---------------------------------------------------------------------------------------
 
-    async def reserve(self, key: str, interval: timedelta, burst: int) -> datetime:
+    async def reserve(
+        self, key: str, interval: timedelta, burst: int, *, after: datetime | None = None
+    ) -> datetime:
+        first = max(self._now, after or self._now)
         if not interval:
-            return self._now
-        after = max(self._t.paces.get(key, self._now), self._now) + interval
-        self._set(self._t.paces, key, after)
-        return max(self._now, after - interval * burst)
+            return first
+        tat = max(self._t.paces.get(key, first), first) + interval
+        self._set(self._t.paces, key, tat)
+        return max(first, tat - interval * burst)
 
     async def take_duty(self, name: str, owner: UUID, lease: timedelta) -> Duty | None:
         held = self._t.duties.get(name, Held())

@@ -9,9 +9,9 @@ from router.storage.postgres.base import Base
 # GCRA. `tat` is the theoretical arrival time: when the last send reserved would leave if there were no bursts. The row's
 # lock makes the reservations follow each other, so whatever two callers hold for now, no slot is given twice.
 _RESERVE = """
-insert into paces as p (key, tat) values ($1, now() + $2::interval)
-on conflict (key) do update set tat = greatest(p.tat, now()) + $2::interval
-returning greatest(now(), p.tat - $2::interval * $3::int)
+insert into paces as p (key, tat) values ($1, greatest(now(), $4::timestamptz) + $2::interval)
+on conflict (key) do update set tat = greatest(p.tat, now(), $4::timestamptz) + $2::interval
+returning greatest(now(), $4::timestamptz, p.tat - $2::interval * $3::int)
 """
 # The owner may take it again, which renews the lease; the rest after an end holds for everybody.
 _TAKE = """
@@ -30,10 +30,13 @@ where name = $1 and owner = $2
 class Paces(Base):
     """The pace and duty part of Tx."""
 
-    async def reserve(self, key: str, interval: timedelta, burst: int) -> datetime:
+    async def reserve(
+        self, key: str, interval: timedelta, burst: int, *, after: datetime | None = None
+    ) -> datetime:
         if not interval:
-            return await self.now()
-        slot: datetime | None = await self._link.fetchval(_RESERVE, key, interval, burst)
+            now = await self.now()
+            return max(now, after or now)
+        slot: datetime | None = await self._link.fetchval(_RESERVE, key, interval, burst, after)
         assert slot is not None  # noqa: S101 - for the type checker: an upsert of one row
         return slot
 
