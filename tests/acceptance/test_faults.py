@@ -77,6 +77,8 @@ async def test_faults_after_acting_are_unknown_until_the_status_tells(out: Outsi
     assert [attempt["outcome"] for attempt in told["attempts"]] == ["unknown"]
     (row,) = await copies(out, f"agiu sem resposta {fault}")
     assert told["external_id"] == row["wamid"]
+    # Its last status is on its way with the long delay: it must not count as evidence in the next scenario.
+    await out.reaches(number, "delivered", seconds=15)
 
 
 async def test_faults_before_acting_are_sent_again_once_when_others_got_through(out: Outside) -> None:
