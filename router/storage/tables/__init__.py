@@ -6,6 +6,17 @@ Uniqueness lives in narrow tables (`event_digests`, `message_keys`): `events`, `
 key (time, id) and no other unique index, so that they can be partitioned by time later.
 """
 
+from router.storage.tables.archive import (
+    archive_files,
+    archive_messages,
+    archive_records,
+    archive_rooms,
+    archive_tombstones,
+    import_notes,
+    import_parts,
+    imports,
+    rejects,
+)
 from router.storage.tables.columns import metadata
 from router.storage.tables.control import (
     api_keys,
@@ -51,6 +62,11 @@ from router.storage.tables.talk import (
 
 __all__ = [
     "api_keys",
+    "archive_files",
+    "archive_messages",
+    "archive_records",
+    "archive_rooms",
+    "archive_tombstones",
     "attempts",
     "audit",
     "billables",
@@ -72,6 +88,9 @@ __all__ = [
     "idempotency",
     "identities",
     "identity_aliases",
+    "import_notes",
+    "import_parts",
+    "imports",
     "jobs",
     "lane_jobs",
     "media",
@@ -82,6 +101,7 @@ __all__ = [
     "outcomes",
     "paces",
     "processes",
+    "rejects",
     "rooms",
     "tb_rocketchat_user_mapping",
     "tb_users",
