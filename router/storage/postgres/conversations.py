@@ -14,24 +14,24 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
 LOCK_FLOOR = 0x464C4F52  # "FLOR": shared by decisions, exclusive for who raises the floor of a kind
-_COLUMNS = (
+COLUMNS = (
     "id", "tenant_id", "channel", "kind", "identity_id", "contact_id", "path", "pin_version", "opened_at", "last_at",
     "closed_at", "closed_by", "room_id", "heard_at", "read_at", "pinned_at",
 )  # fmt: skip
-_SELECT = f"select {', '.join(_COLUMNS)} from conversations"
-_INSERT = insert("conversations", _COLUMNS) + " on conflict do nothing returning true"
+_SELECT = f"select {', '.join(COLUMNS)} from conversations"
+_INSERT = insert("conversations", COLUMNS) + " on conflict do nothing returning true"
 _UPDATE = (
     "update conversations set "
-    + ", ".join(f"{name} = ${place}" for place, name in enumerate(_COLUMNS[1:], 2))
+    + ", ".join(f"{name} = ${place}" for place, name in enumerate(COLUMNS[1:], 2))
     + " where id = $1"
 )
 _ROOM = "select id, tenant_id, channel, conversation_id, learned_at, spoke_at from rooms"
-_DECISION = insert("decisions", (
+DECISION = insert("decisions", (
     "id", "tenant_id", "conversation_id", "path", "stage", "rule", "revision", "reason", "pin_version", "at", "guard",
 ))  # fmt: skip
 
 
-def _values(c: Conversation) -> tuple[object, ...]:
+def values(c: Conversation) -> tuple[object, ...]:
     return (
         c.id, c.tenant, c.channel, c.kind, c.identity_id, c.contact_id, c.path, c.pin_version, c.opened_at, c.last_at,
         c.closed_at, c.closed_by, c.room_id, c.heard_at, c.read_at, c.pinned_at,
@@ -88,11 +88,11 @@ class Conversations(Base):
         return _conversation(row) if row else None
 
     async def add_conversation(self, conversation: Conversation) -> None:
-        if not await self._link.fetchval(_INSERT, *_values(conversation)):
+        if not await self._link.fetchval(_INSERT, *values(conversation)):
             raise Conflict("another writer opened a conversation first")
 
     async def save_conversation(self, conversation: Conversation) -> None:
-        await self._link.execute(_UPDATE, *_values(conversation))
+        await self._link.execute(_UPDATE, *values(conversation))
 
     async def idle_conversations(self, slug: str, before: datetime, limit: int) -> Sequence[UUID]:
         rows = await self._link.fetch(
@@ -105,7 +105,7 @@ class Conversations(Base):
     async def add_decision(self, decision: Decision) -> None:
         d = decision
         await self._link.execute(
-            _DECISION, d.id, d.tenant, d.conversation_id, d.path, d.stage, d.rule, d.revision, d.reason,
+            DECISION, d.id, d.tenant, d.conversation_id, d.path, d.stage, d.rule, d.revision, d.reason,
             d.pin_version, d.at, d.guard,
         )  # fmt: skip
 

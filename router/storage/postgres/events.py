@@ -1,9 +1,9 @@
 """Events: the lock of a channel's split, what waits to be split, where each one ends."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import takewhile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from router.domain.job import Event, EventState
@@ -16,12 +16,13 @@ MAX_TRIES = 3
 """How often splitting an event may fail before it is dead."""
 
 LOCK_SPLIT = 0x53504C54  # "SPLT": the class of the advisory locks; the object is the slug's hash
-_COLUMNS = (
+COLUMNS = (
     "id, tenant_id, channel, received_at, digest, method, raw_path, query, headers, body, seq, state, tries"
 )
 
 
-def _event(row: "Record") -> Event:
+def from_row(row: "Record | Mapping[str, Any]") -> Event:
+    """An event from a row of `events` that has its body."""
     return Event(
         id=row["id"],
         tenant=row["tenant_id"],
@@ -52,21 +53,21 @@ class Events(Base):
 
     async def waiting_events(self, slug: str, limit: int) -> Sequence[Event]:
         rows = await self._link.fetch(
-            f"select {_COLUMNS} from events where channel = $1 and not split order by seq limit $2",
+            f"select {COLUMNS} from events where channel = $1 and not split order by seq limit $2",
             slug,
             limit,
         )
-        events = [_event(row) for row in rows]
+        events = [from_row(row) for row in rows]
         if events and events[0].tries:
             return events[:1]
         return list(takewhile(lambda event: not event.tries, events))
 
     async def event(self, event_id: UUID, received_at: datetime) -> Event | None:
         row = await self._link.fetchrow(
-            f"select {_COLUMNS} from events where received_at = $2 and id = $1 and body is not null",
+            f"select {COLUMNS} from events where received_at = $2 and id = $1 and body is not null",
             event_id, received_at,
         )  # fmt: skip
-        return _event(row) if row else None
+        return from_row(row) if row else None
 
     async def mark_split(self, event: Event, state: EventState, reason: str | None = None) -> None:
         await self._link.execute(

@@ -1,5 +1,6 @@
 """Messages, their unique keys, and outcomes of messages that are not ours."""
 
+import hmac
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -9,7 +10,7 @@ from uuid import UUID
 from flags.stage import Path
 from router.domain.channel import EVERY_TENANT
 from router.domain.errors import Conflict
-from router.domain.message import RANK, Author, Content, Direction, Message, Status
+from router.domain.message import ERASED, RANK, Author, Content, Direction, Message, Status
 from router.storage.postgres.base import FOR_UPDATE, Base, placeholders
 from router.storage.postgres.codec import clean, clean_or_none
 
@@ -44,7 +45,7 @@ _UPDATE = (
 _ADD_KEY = "insert into message_keys (key, channel, value, tenant_id, message_id, created_at) values ($1, $2, $3, $4, $5, $6) on conflict do nothing returning true"
 _BY_KEY = (
     f"{_SELECT} join message_keys k on k.created_at = m.created_at and k.message_id = m.id"
-    " where k.key = $1 and k.channel = $2 and k.value = $3"
+    " where k.key = $1 and k.channel = $2 and k.value = any($3::text[])"
 )
 
 
@@ -103,23 +104,30 @@ class Messages(Base):
     """The message part of Tx."""
 
     async def known(self, slug: str, external_ids: Collection[str]) -> set[str]:
+        erased = {self.erased_id(external_id): external_id for external_id in external_ids}
         rows = await self._link.fetch(
             "select value from message_keys where key = 'external' and channel = $1 and value = any($2::text[])",
-            slug, list(external_ids),
+            slug, [*external_ids, *erased],
         )  # fmt: skip
-        return {row["value"] for row in rows}
+        return {erased.get(row["value"], row["value"]) for row in rows}
+
+    def erased_id(self, external_id: str) -> str:
+        """What stands for the provider's id of an erased message, which may hold the person's number: a keyed digest."""
+        name = f"message\x00{external_id}".encode("utf-8", "surrogatepass")
+        return f"{ERASED}:{hmac.digest(self._tombstone_key, name, 'sha256').hex()[:40]}"
 
     async def message(self, message_id: UUID, *, lock: bool = True) -> Message | None:
         row = await self._link.fetchrow(f"{_SELECT} where m.id = $1{FOR_UPDATE[lock]}", message_id)
         return _message(row) if row else None
 
     async def message_by_external(self, slug: str, external_id: str) -> Message | None:
-        row = await self._link.fetchrow(f"{_BY_KEY} for update of m", "external", slug, external_id)
+        values = [external_id, self.erased_id(external_id)]
+        row = await self._link.fetchrow(f"{_BY_KEY} for update of m", "external", slug, values)
         return _message(row) if row else None
 
     async def message_by_source(self, source_id: str, *, lock: bool = True) -> Message | None:
         locking = " for update of m" if lock else ""
-        row = await self._link.fetchrow(f"{_BY_KEY}{locking}", "source", "", source_id)
+        row = await self._link.fetchrow(f"{_BY_KEY}{locking}", "source", "", [source_id])
         return _message(row) if row else None
 
     async def unclaimed(

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 _CONTACT = "id, tenant_id, cohort, created_at, name, contact_class, user_id, user_made"
 _IDENTITY = "i.id, i.tenant_id, i.contact_id, i.kind, i.created_at, i.opted_out_at"
 _THEIR_CONTACT = ", ".join(f"c.{name} as c_{name}" for name in _CONTACT.split(", "))
-_NAMELESS = "Sem nome"  # tb_users is the clinic's and may want a name
-_NAME_LENGTH = 255
+NAMELESS = "Sem nome"  # tb_users is the clinic's and may want a name
+NAME_LENGTH = 255
 
 
 def _contact(row: "Record", prefix: str = "") -> Contact:
@@ -72,7 +72,6 @@ class People(Base):
         return found
 
     async def bury(self, tenant: str, aliases: Sequence[Alias], at: datetime) -> None:
-        """A tombstone on each of the addresses; the later one stays."""
         await self._link.executemany(
             "insert into tombstones as t (tenant_id, kind, scope, digest, erased_at) values ($1, $2, $3, $4, $5)"
             " on conflict (tenant_id, kind, scope, digest)"
@@ -84,8 +83,9 @@ class People(Base):
         rows = await self._link.fetch(
             f"select {_IDENTITY}, a.kind as alias_kind, a.scope, a.lookup, a.value, {_THEIR_CONTACT}"
             " from unnest($2::text[], $3::text[], $4::text[]) with ordinality as asked (kind, scope, lookup, place)"
-            " join identity_aliases a on a.tenant_id = $1 and a.kind = asked.kind and a.scope = asked.scope"
-            " and a.lookup = asked.lookup join identities i on i.id = a.identity_id"
+            # Each address by its whole key, also while the planner still takes the table for empty.
+            " cross join lateral (select * from identity_aliases l where l.tenant_id = $1 and l.kind = asked.kind"
+            " and l.scope = asked.scope and l.lookup = asked.lookup limit 1) a join identities i on i.id = a.identity_id"
             " left join contacts c on c.id = i.contact_id order by asked.place",
             tenant, [a.kind for a in aliases], [a.scope for a in aliases], [clean(a.lookup) for a in aliases],
         )  # fmt: skip
@@ -110,7 +110,7 @@ class People(Base):
             await self._link.execute(
                 "insert into tb_users (id_user, nm_completo, ds_origem, st_tipo_usuario)"
                 " values ($1, $2, $3, 'paciente')",
-                user_id, clean(contact.name or _NAMELESS)[:_NAME_LENGTH], source,
+                user_id, clean(contact.name or NAMELESS)[:NAME_LENGTH], source,
             )  # fmt: skip
             contact = replace(contact, user_id=user_id, user_made=True)
         await self._link.execute(

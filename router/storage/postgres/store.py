@@ -24,6 +24,7 @@ from router.storage.postgres.lanes import Lanes
 from router.storage.postgres.messages import Messages
 from router.storage.postgres.paces import Paces
 from router.storage.postgres.people import People
+from router.storage.postgres.woven import Woven
 
 if TYPE_CHECKING:
     Pool = asyncpg.Pool[asyncpg.Record]
@@ -53,7 +54,7 @@ with recursive waiting (channel) as (
 """
 
 
-class PostgresTx(Events, Messages, Files, People, Conversations, Paces, Lanes, Attempts, Answers):
+class PostgresTx(Events, Messages, Files, People, Conversations, Paces, Lanes, Attempts, Answers, Woven):
     """router.domain.ports.Tx on one connection, READ COMMITTED with row locks."""
 
 
@@ -156,6 +157,15 @@ class PostgresStore:
                     result = await work(tx)
         self.ring(tx.bells)
         return result
+
+    async def weave(self, work: Callable[[PostgresTx], Awaitable[T]]) -> T:
+        """As `transact`, for the import, which needs more of a transaction than the port has."""
+
+        async def ours(tx: Tx) -> T:
+            assert isinstance(tx, PostgresTx)  # noqa: S101 - for the type checker: transact made it
+            return await work(tx)
+
+        return await self.transact(ours)
 
     async def waiting_channels(self) -> Sequence[str]:
         """See Store. One index look-up a channel, however many events wait."""

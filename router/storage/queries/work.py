@@ -65,6 +65,7 @@ async def counters(
     if by not in {"path", "channel, path"}:
         raise ValueError(f"no grouping of messages: {by}")
     where = Where().add("kind = {}", kind).add("channel = {}", channel).add("created_at >= {}", since)
+    where.add("matched_by is distinct from 'import'")  # history says nothing of how the paths do
     return await rows(tx, f"select {by}, {_COUNTERS} from messages{where.sql} group by {by}", *where.values)
 
 
