@@ -61,7 +61,7 @@ def open_store(place: Place) -> "ObjectFiles":
     bucket, directory = place.s3, place.directory.absolute()
     if bucket is None:
         return ObjectFiles(lambda: _local(directory), directory)
-    return ObjectFiles(lambda: _s3(bucket), None)
+    return ObjectFiles(lambda: bucket_store(bucket), None)
 
 
 class ObjectFiles:
@@ -80,7 +80,7 @@ class ObjectFiles:
         partial = f"{_PARTIAL}/{uuid4().hex}"
         stored = await self._write(store, partial, chunks, limit)
         try:
-            with _translated():
+            with translated():
                 await self._settle(store, partial, stored)
         except BaseException:
             await _drop(store, partial)
@@ -91,19 +91,26 @@ class ObjectFiles:
         if not _NAME.fullmatch(sha256):
             raise LookupError("that is no SHA-256")
         store = await self._open()
-        with _translated(reading=True):
+        with translated(reading=True):
             found = await obstore.get_async(store, _path(sha256))
             stream = found.stream(min_chunk_size=CHUNK)
         while True:
-            with _translated():
+            with translated():
                 chunk = await anext(stream, None)
             if chunk is None:
                 return
             yield bytes(chunk)
 
+    async def delete(self, sha256: str) -> None:
+        if not _NAME.fullmatch(sha256):
+            return
+        store = await self._open()
+        with translated(), suppress(FileNotFoundError):
+            await obstore.delete_async(store, _path(sha256))
+
     async def _open(self) -> ObjectStore:
         if self._store is None:
-            with _translated():
+            with translated():
                 self._store = await asyncio.to_thread(self._connect)
         return self._store
 
@@ -118,11 +125,11 @@ class ObjectFiles:
                 raise Rejected("too_large", f"the file has more than {limit} bytes", 413)
             digest.update(chunk)
             head += chunk[: HEAD - len(head)]
-            with _translated():
+            with translated():
                 await writer.write(chunk)
         if not size:
             raise Rejected("empty_file", "the file has no bytes")
-        with _translated():
+        with translated():
             await writer.close()
         return Stored(digest.hexdigest(), size, mime_of(head))
 
@@ -154,7 +161,8 @@ def _local(directory: Path) -> ObjectStore:
     return LocalStore(directory)
 
 
-def _s3(bucket: Bucket) -> ObjectStore:
+def bucket_store(bucket: Bucket) -> ObjectStore:
+    """A connection to a bucket; nothing is asked yet."""
     given = {
         "region": bucket.region,
         "endpoint": bucket.endpoint,
@@ -186,7 +194,7 @@ async def _drop(store: ObjectStore, partial: str) -> None:
 
 
 @contextmanager
-def _translated(*, reading: bool = False) -> Iterator[None]:
+def translated(*, reading: bool = False) -> Iterator[None]:
     """The store's errors as ours. Their words may quote a key: only their names go on."""
     try:
         yield

@@ -1,5 +1,6 @@
-"""Contacts over HTTP: reading, and the opt-out. Merging, exporting and erasing do not exist yet."""
+"""Contacts over HTTP: reading, the opt-out, erasing. Merging and exporting do not exist yet."""
 
+from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -8,7 +9,7 @@ from fastapi import Depends
 from router.api.auth import AtDesk, Caller, Needs, guarded, narrowed
 from router.api.models import ContactDetail, ContactItem, Cursor, Limit, Name, OptOut, Page
 from router.control import contacts as control
-from router.control import pages
+from router.control import erasure, pages
 from router.storage.queries import contacts
 
 router = guarded("contacts")
@@ -42,3 +43,10 @@ async def opt_out(desk: AtDesk, caller: Writes, contact_id: UUID, body: OptOut) 
     return await control.opt_out(
         desk, contact_id, body.opted_out, reason=body.reason, by=caller.by, tenant=caller.bound
     )
+
+
+@router.delete("/contacts/{contact_id}", status_code=HTTPStatus.NO_CONTENT)
+async def erase(desk: AtDesk, caller: Writes, contact_id: UUID) -> None:
+    """Erase a contact: nothing of their words, names and numbers stays, and no repeat or import brings back what they
+    said. The clinic's own row of them in tb_users is left. Of 503, do it again: it goes on."""
+    await erasure.erase(desk, contact_id, by=caller.by, tenant=caller.bound)

@@ -10,6 +10,9 @@ from uuid import UUID
 
 from flags.stage import Path
 
+ERASED = "erased"
+"""The content kind of a message whose words were erased: its row stays, so that no repeat brings it back."""
+
 
 class Direction(StrEnum):
     """Seen from the clinic."""

@@ -14,7 +14,7 @@ from router.domain.channel import Channel, named
 from router.domain.conversation import Contact, Conversation, Identity, Room
 from router.domain.job import ROCKETCHAT_GATE, Event, EventState, Job, JobKind, JobState, room_lane
 from router.domain.media import Origin
-from router.domain.message import RANK, Author, Direction, Message, Status, advance
+from router.domain.message import ERASED, RANK, Author, Direction, Message, Status, advance
 from router.domain.ports import Fact, RoomEvent, RoomInfo, RoomMessage, Tx
 from router.identity import DS_ORIGEM
 from router.ingest.files import keep_files
@@ -51,7 +51,7 @@ class Rooms(Homes):
             return EventState.HANDLED
         if told.room_id is None:
             return EventState.IGNORED
-        room = await tx.room(told.room_id)
+        room = await self._placed(tx, told.room_id)
         if room is None or await tx.room_jobs(told.room_id):
             await tx.add_job(self._placing(event, told.room_id, now))
             return EventState.WAITING
@@ -71,7 +71,7 @@ class Rooms(Homes):
         """
         if job.room_id is None or job.event_id is None or job.event_at is None:
             raise ValueError("a PLACE job names a room and an event")
-        room = await tx.room(job.room_id) or await self._learn(tx, job.room_id, info)
+        room = await self._placed(tx, job.room_id) or await self._learn(tx, job.room_id, info)
         if room is None:
             return None
         event = await tx.event(job.event_id, job.event_at)
@@ -83,6 +83,12 @@ class Rooms(Homes):
         if not await tx.open_jobs(job.event_id):
             await tx.settle_event(job.event_id, job.event_at, EventState.HANDLED)
         return facts
+
+    async def _placed(self, tx: Tx, room_id: str) -> Room | None:
+        """A room as it was learned; None also where its channel is not ours to serve (one of an import's, or gone): then it
+        is learned anew, else nobody would take its messages."""
+        room = await tx.room(room_id)
+        return room if room is not None and room.channel in self._channels else None
 
     async def _learn(self, tx: Tx, room_id: str, info: RoomInfo | None) -> Room | None:
         slug = self._webhook.place(info) if info is not None else None
@@ -98,12 +104,14 @@ class Rooms(Homes):
     async def learn(self, tx: Tx, info: RoomInfo) -> Conversation | None:
         """Before Rocket.Chat's callback moves: an open room, its visitor and its conversation, pinned where it lives.
         None: its source has no channel, its visitor has no address, or was erased."""
-        room = await tx.room(info.room_id) or await self._learn(tx, info.room_id, info)
+        room = await self._placed(tx, info.room_id) or await self._learn(tx, info.room_id, info)
         channel = self._channels.get(room.channel) if room is not None else None
         if room is None or channel is None or not info.open:
             return None
         place = Place(channel, room, None, await tx.now())
         told = self._told(channel, info, ())
+        if await self._erased(tx, place, told, info.visitor_said_at or info.active_at):
+            return None
         conversation, _ = await self._conversation(tx, place, told)
         conversation = conversation or await self._open(tx, place, told, [])
         if conversation is not None and info.visitor_said_at is not None:
@@ -114,7 +122,7 @@ class Rooms(Homes):
 
     async def swept(self, tx: Tx, info: RoomInfo, said: Sequence[RoomMessage]) -> list[Fact] | None:
         """Apply what Rocket.Chat's own history says of a room; None: its source has no channel."""
-        room = await tx.room(info.room_id) or await self._learn(tx, info.room_id, info)
+        room = await self._placed(tx, info.room_id) or await self._learn(tx, info.room_id, info)
         channel = self._channels.get(room.channel) if room is not None else None
         if room is None or channel is None:
             return None
@@ -136,9 +144,11 @@ class Rooms(Homes):
         for said in told.messages:
             if said.closing or await self._known(tx, place, said, facts):
                 continue
+            if await self._erased(tx, place, told, said.sent_at):
+                continue
             home, same = await self._home(tx, place, told, conversation, said)
             if home is None:
-                home = conversation = await self._open(tx, place, told, facts)
+                home = conversation = await self._open(tx, place, replace(told, messages=(said,)), facts)
                 mine = True
             if home is None:
                 return facts  # said before the person was erased
@@ -146,6 +156,12 @@ class Rooms(Homes):
         if told.type == "close" and mine and conversation is not None:
             await self._end(tx, conversation.id, room)
         return facts
+
+    async def _erased(self, tx: Tx, place: Place, told: RoomEvent, at: datetime | None) -> bool:
+        """Said before its person was erased: it is not taken in again, also where they have come back since."""
+        aliases = self._webhook.aliases(place.channel, told)
+        erased_at = await tx.erased_at(place.channel.tenant, aliases)
+        return erased_at is not None and (at or place.now) <= erased_at
 
     async def _open(self, tx: Tx, place: Place, told: RoomEvent, facts: list[Fact]) -> Conversation | None:
         """Rocket.Chat speaks in a room that has no open conversation here: it lives there, so it is pinned there."""
@@ -260,7 +276,8 @@ class Rooms(Homes):
             return facts
         conversation = await self._pinned(tx, place, *found, facts)
         for said in told.messages:
-            if not await self._known(tx, place, said, facts):
+            known = await self._known(tx, place, said, facts)
+            if not known and not await self._erased(tx, place, told, said.sent_at):
                 same = await self._match(tx, place, conversation, said, said.sent_at or place.now)
                 facts += await self._message(tx, place, conversation, said, same)
         return facts
@@ -281,7 +298,9 @@ _WEIGHT = {EventState.IGNORED: 0, EventState.HANDLED: 1, EventState.DEAD: 2, Eve
 
 
 def _changed(known: Message, said: RoomMessage) -> Message:
-    """A message as its report says: edited, or our own send that Rocket.Chat reports as done."""
+    """A message as its report says: edited, or our own send that Rocket.Chat reports as done. What was erased stays so."""
+    if known.content.kind == ERASED:
+        return known
     changed = replace(known, content=said.content) if said.edited else known
     if known.direction is Direction.OUTBOUND and RANK[known.status] < RANK[Status.SENT]:
         changed = replace(changed, status=advance(known.status, Status.SENT))

@@ -257,6 +257,18 @@ async def test_known_addresses_are_told_as_stored(bench: Bench) -> None:
     assert known.value == "+55 1"
 
 
+async def test_the_later_tombstone_of_an_address_stays(bench: Bench) -> None:
+    later = AT + timedelta(days=1)
+    await bench.bury("sol", [alias("1"), alias("2")], later)
+    await bench.bury("sol", [alias("2"), alias("3")], AT)
+    asked = {"1": later, "2": later, "3": AT, "4": None}
+    for lookup, at in asked.items():
+        assert await bench.erased_at("sol", [alias(lookup, value="other spelling")]) == at
+    assert await bench.erased_at("sol", [alias("4"), alias("3"), alias("1")]) == later
+    assert await bench.erased_at("lua", [alias("1")]) is None
+    assert await bench.erased_at("sol", [alias("1", kind="phone")]) is None
+
+
 async def test_an_address_has_one_identity(bench: Bench) -> None:
     await bench.store.transact(lambda tx: person(tx, alias("1")))
     second = await bench.store.transact(lambda tx: person(tx, alias("2")))

@@ -20,6 +20,10 @@ class FileStore(Protocol):
         """Their chunks. Raises LookupError when there are none."""
         ...
 
+    async def delete(self, sha256: str) -> None:
+        """Drop them; no effect when there are none. For whoever knows that no row names them any more."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Callback:

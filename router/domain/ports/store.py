@@ -151,6 +151,10 @@ class Tx(Protocol):
         """The latest tombstone on any of the addresses."""
         ...
 
+    async def bury(self, tenant: str, aliases: Sequence[Alias], at: datetime) -> None:
+        """A tombstone on each of the addresses; the later one stays."""
+        ...
+
     async def identities(self, tenant: str, aliases: Sequence[Alias]) -> Sequence[tuple[Alias, Identity]]:
         """Which of the addresses are known, as what; in the order asked."""
         ...

@@ -19,6 +19,11 @@ class People(Base):
         found = [self._t.tombstones.get(_alias_key(tenant, alias)) for alias in aliases]
         return max((at for at in found if at is not None), default=None)
 
+    async def bury(self, tenant: str, aliases: Sequence[Alias], at: datetime) -> None:
+        for alias in aliases:
+            key = _alias_key(tenant, alias)
+            self._set(self._t.tombstones, key, max(at, self._t.tombstones.get(key, at)))
+
     async def identities(self, tenant: str, aliases: Sequence[Alias]) -> Sequence[tuple[Alias, Identity]]:
         found = []
         for alias in aliases:

@@ -7,13 +7,14 @@ from router.domain.ports import Tx
 from router.storage.queries.link import Row, Where, row, rows
 
 _CONTACT = "select id, tenant_id as tenant, name, contact_class, user_id, created_at from contacts"
+_NOT_ERASED = "contact_class <> 'erased'"  # nothing is left of them but an id that others name
 
 
 async def contacts(
     tx: Tx, *, tenant: str | None, after: tuple[datetime, UUID] | None, limit: int
 ) -> list[Row]:
     """Newest first. `after` is the (created_at, id) of the last one seen."""
-    where = Where().add("tenant_id = {}", tenant)
+    where = Where().add(_NOT_ERASED).add("tenant_id = {}", tenant)
     if after is not None:
         where.add("(created_at, id) < ({}, {})", *after)
     where.values.append(limit)
@@ -26,7 +27,7 @@ async def contacts(
 
 async def contact(tx: Tx, contact_id: UUID) -> Row | None:
     """One, with `identities`: [{id, kind, addresses: [{kind, value}]}], oldest identity first."""
-    found = await row(tx, f"{_CONTACT} where id = $1", contact_id)
+    found = await row(tx, f"{_CONTACT} where id = $1 and {_NOT_ERASED}", contact_id)
     if found is None:
         return None
     ways: dict[UUID, Row] = {}

@@ -129,6 +129,9 @@ class MemoryFiles:
         for at in range(0, len(whole), 7):
             yield whole[at : at + 7]
 
+    async def delete(self, sha256: str) -> None:
+        self.held.pop(sha256, None)
+
 
 def mime_of(whole: bytes) -> str:
     known = {

@@ -287,6 +287,9 @@ class Down:
         yield b"\xff"
         raise Unavailable("the file store does not answer")
 
+    async def delete(self, sha256: str) -> None:
+        raise Unavailable("the file store does not answer")
+
 
 async def test_a_store_that_is_down_is_waited_for(client: httpx.AsyncClient, web: Web) -> None:
     down = FileExchange(client, Down(), rocketchat=None, limit=MB, seconds=5.0)

@@ -47,6 +47,17 @@ async def test_what_is_saved_is_read_back_by_its_digest(kept: FileStore) -> None
     assert await read(kept, sha(JPEG)) == JPEG
 
 
+async def test_what_is_deleted_is_gone_and_may_be_deleted_again(kept: FileStore) -> None:
+    await kept.save(chunks(JPEG), limit=MB)
+    await kept.save(chunks(PDF), limit=MB)
+    for _ in range(2):
+        await kept.delete(sha(JPEG))
+    await kept.delete("../" + sha(PDF))
+    with pytest.raises(LookupError):
+        await read(kept, sha(JPEG))
+    assert await read(kept, sha(PDF)) == PDF
+
+
 async def test_a_large_file_comes_and_goes_in_chunks(kept: FileStore) -> None:
     data = PDF + os.urandom(20 * MB)  # more than two parts of a multipart upload
     stored = await kept.save(chunks(data), limit=len(data))
