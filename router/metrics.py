@@ -4,9 +4,11 @@ With several processes, PROMETHEUS_MULTIPROC_DIR must be in the environment *bef
 prometheus_client chooses the kind of its values then, and would silently count for this process alone.
 """
 
+import fcntl
 import os
 from collections.abc import Iterable
-from typing import Final
+from pathlib import Path
+from typing import Final, TextIO
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -53,6 +55,7 @@ DROPPED: Final = (
     "billables",
     "console_sessions",
 )
+IMPORT_OUTCOMES: Final = ("written", "skipped", "rejected", "erased")
 
 REGISTRY: Final = CollectorRegistry()
 
@@ -222,6 +225,23 @@ callback_drift = Gauge(
     multiprocess_mode="mostrecent",
 )
 
+# import ----------------------------------------------------------------------------------------------------
+
+import_rows = Counter(
+    "figueira_import_rows_total",
+    "Documents of Rocket.Chat's history that an import came to (outcome: written, skipped, rejected, erased; collection: "
+    "one of Rocket.Chat's, or other)",
+    ["collection", "outcome"],
+    registry=REGISTRY,
+)
+import_lag_seconds = Gauge(
+    "figueira_import_lag_seconds",
+    "How far the copy of a live source is behind it: since the last change that was taken in",
+    ["collection"],
+    registry=REGISTRY,
+    multiprocess_mode="mostrecent",
+)
+
 # flags -----------------------------------------------------------------------------------------------------
 
 stage = Gauge(
@@ -289,6 +309,49 @@ class Recorder:
                 metric.observe(value)
             else:
                 metric.inc(value)
+
+
+class _Advance:
+    """Carries totals that are kept elsewhere into a counter. Of several processes, whose counters are added up, one does
+    it: the one that holds a lock in their folder. Who takes it over from a dead one goes on from what that one counted.
+    """
+
+    def __init__(self) -> None:
+        self._told: dict[tuple[str, str], float] = {}
+        self._held: TextIO | None = None
+
+    def __call__(self, collection: str, outcome: str, total: float) -> None:
+        if not self._mine():
+            return
+        before = self._told.get((collection, outcome), 0.0)
+        series = import_rows.labels(collection, outcome)  # also at nought: a rate needs a beginning
+        if total > before:
+            series.inc(total - before)
+            self._told[collection, outcome] = total
+
+    def _mine(self) -> bool:
+        place = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+        if place is None or self._held is not None:
+            return True
+        # Open for as long as the process lives.
+        file = Path(place, "import.lock").open("w", encoding="ascii")  # noqa: SIM115
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            return False
+        self._held = file
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        for family in registry.collect():
+            if family.name == "figueira_import_rows":
+                for one in family.samples:
+                    self._told[one.labels["collection"], one.labels["outcome"]] = one.value
+        return True
+
+
+imported: Final = _Advance()
+"""(collection, outcome, documents so far): figueira_import_rows_total stands there now, if it did not yet."""
 
 
 def exposition() -> tuple[bytes, str]:

@@ -14,10 +14,16 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from hypothesis import settings
 
 from router.storage.embedded import attach
 from router.storage.postgres import PostgresStore, open_store
 from router.storage.upgrade import upgrade
+
+# Every run tries a share of what `make faults` tries; each run another one.
+settings.register_profile("short", max_examples=50)
+if os.environ.get("FIGUEIRA_TEST_LENGTH") != "full":
+    settings.load_profile("short")
 
 TOMBSTONE_KEY = b"k" * 32
 OWNER = "clinic_owner"

@@ -28,6 +28,7 @@ from router.facade import Facade
 from router.identity import Resolver
 from router.ingest import Rooms, Sweep
 from router.settings import Settings
+from router.storage.archive import Archive, open_archive
 from router.storage.embedded import attach
 from router.storage.flags import PostgresFlagStore
 from router.storage.postgres import PostgresStore, open_store
@@ -102,8 +103,18 @@ async def _upgraded(dsn: str) -> None:
 
 
 @asynccontextmanager
-async def open_core(settings: Settings, pool_size: int) -> AsyncIterator[Core]:
-    """Database, store, flags and the acts over them."""
+async def _history(dsn: str, *, wanted: bool) -> AsyncIterator[Archive | None]:
+    """What is known of imports; None: nobody asks here."""
+    if not wanted:
+        yield None
+        return
+    async with open_archive(dsn, pool_size=1) as archive:
+        yield archive
+
+
+@asynccontextmanager
+async def open_core(settings: Settings, pool_size: int, *, history: bool = False) -> AsyncIterator[Core]:
+    """Database, store, flags and the acts over them; `history`: and what imports of Rocket.Chat's history did."""
     if settings.flags != "local":
         raise ConfigurationError(
             "FIGUEIRA_FLAGS=unleash is not available yet: leave it unset or set it to local"
@@ -112,6 +123,7 @@ async def open_core(settings: Settings, pool_size: int) -> AsyncIterator[Core]:
         database(settings) as dsn,
         open_store(dsn, tombstone_key=settings.keys.tombstone, pool_size=pool_size) as store,
         open_client(settings.policy.request_timeout_seconds) as client,
+        _history(dsn, wanted=history) as archive,
     ):
         await store.sync_channels(settings.channels.values())
         clock, dice = SystemClock(), SystemDice()
@@ -130,7 +142,7 @@ async def open_core(settings: Settings, pool_size: int) -> AsyncIterator[Core]:
         desk = Desk(
             store=store, flags=flag_store, facade=facade, compose=compose, channels=settings.channels, kinds=kinds,
             ids=ids, clock=clock, meter=meter, secrets=settings.keys, files=open_files(settings.media),
-            admin=admin_of(settings, rest), public_url=settings.public_url,
+            admin=admin_of(settings, rest), history=archive, public_url=settings.public_url,
             callbacks={name: made(client) for name, adapter in KINDS.items() if (made := adapter.callbacks)},
             media_limit_bytes=settings.policy.media_limit_bytes, sweep=sweep,
             learn_rooms=partial(learn_rooms, sweep) if sweep is not None else None,

@@ -23,7 +23,7 @@ from router.api.application import create_api
 from router.api.webhooks import Accept, Front
 from router.app.edges import open_edges, worker_of
 from router.app.parts import Core, declared, open_core
-from router.control import access, callbacks, channels, processes, retention
+from router.control import access, callbacks, channels, imports, processes, retention
 from router.control.desk import Desk, every
 from router.delivery import Claim, Delivery
 from router.domain.errors import ConfigurationError, Conflict, FigueiraError, Unavailable
@@ -149,13 +149,14 @@ async def _serve(settings: Settings, sock: socket.socket | None, role: str, pare
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
-        core = await stack.enter_async_context(open_core(settings, POOL))
+        core = await stack.enter_async_context(open_core(settings, POOL, history=True))
         bell = await stack.enter_async_context(Doorbell(core.dsn))
         metrics.declare(declared(settings.channels))
         running = _Loops(stop)
         stack.push_async_callback(running.cancel)
         running.start("flags", lambda: _flags(core, bell, role))
         running.start("gauges", lambda: _gauges(core))
+        running.start("imports", lambda: _imports(core))
         if parent is not None:
             running.start("parent", lambda: _watch_parent(parent, stop))
         if role != "web":
@@ -324,6 +325,19 @@ async def _gauges(core: Core) -> None:
             for slug in told.keys() - ill.keys():
                 logs.event(LOG, "channel.well", channel=slug)
             told = ill
+        await asyncio.sleep(GAUGE_SECONDS)
+
+
+async def _imports(core: Core) -> None:
+    """What imports have done, in whatever process they ran."""
+    if core.desk.history is None:
+        return
+    from migration.collections.register import REGISTER  # loads MongoDB's formats
+
+    gauges = imports.Gauges(core.desk.history, REGISTER)
+    while True:
+        with contextlib.suppress(Unavailable):
+            await gauges.measure(core.clock.now())
         await asyncio.sleep(GAUGE_SECONDS)
 
 

@@ -34,11 +34,11 @@ class WrongUse(Exception):
 def show(answer: Answer, *, as_json: bool) -> int:
     """Print; the exit code. A reader that has gone (`| head`) is no error to speak of."""
     for note in answer.notes:
-        print(_clean(note), file=sys.stderr)
+        print(clean(note), file=sys.stderr)
     lines = [] if answer.data is None else [as_line(answer.data)]
     try:
         print(
-            "".join(f"{line}\n" for line in (lines if as_json else map(_clean, answer.text))),
+            "".join(f"{line}\n" for line in (lines if as_json else map(clean, answer.text))),
             end="",
             flush=True,
         )
@@ -66,7 +66,7 @@ def _plain(value: object) -> Any:
     return str(value)
 
 
-def _clean(line: str) -> str:
+def clean(line: str) -> str:
     """A reason or a name comes from outside and must not steer the terminal."""
     return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in line)
 

@@ -35,7 +35,9 @@ class Parser(argparse.ArgumentParser):
         return self.arguments[-1]
 
     def error(self, message: str) -> NoReturn:
-        self.exit(WRONG_USE, f"{self.prog}: {' '.join(message.split())}; see `{self.prog} --help`\n")
+        # What was not understood may be an address with a password in it.
+        told = re.sub(r"://\S*@", "://", " ".join(message.split()))
+        self.exit(WRONG_USE, f"{self.prog}: {told}; see `{self.prog} --help`\n")
 
 
 class Menu:

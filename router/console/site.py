@@ -8,7 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from router.console import files, login, pages, words
+from router.console import files, imports, login, pages, words
 from router.console.throttle import Throttle
 from router.console.visitor import Site
 
@@ -41,6 +41,7 @@ def mount(app: FastAPI, *, secure: bool = False) -> None:
     app.include_router(login.router)
     app.include_router(pages.router)
     app.include_router(files.router)
+    app.include_router(imports.router)
     app.mount(f"{PREFIX}/static", StaticFiles(directory=HERE / "static"), name="console-static")
     app.add_middleware(Headers)
 

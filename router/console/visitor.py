@@ -44,12 +44,13 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Somebody who is logged in."""
+    """Somebody who is logged in. `alone`: the installation has channels of this person's clinic only."""
 
     email: str
     tenant: str
     role: str
     csrf: str
+    alone: bool = False
 
     @property
     def bound(self) -> str | None:
@@ -72,6 +73,11 @@ class Visitor:
     @property
     def operates(self) -> bool:
         return self.role in OPERATES
+
+    @property
+    def sees_imports(self) -> bool:
+        """One Rocket.Chat's history is every clinic's."""
+        return self.operates and (self.bound is None or self.alone)
 
     @property
     def replays(self) -> bool:
@@ -108,7 +114,10 @@ async def visitor_of(request: Request) -> Visitor | None:
     """By the session's cookie; None without one that still holds."""
     desk, token = the_desk(request), request.cookies.get(COOKIE, "")
     user = await access.session(desk, token) if token else None
-    return Visitor(user.email, user.tenant, user.role, csrf.token(desk, token)) if user else None
+    if user is None:
+        return None
+    alone = {channel.tenant for channel in desk.channels.values()} == {user.tenant}
+    return Visitor(user.email, user.tenant, user.role, csrf.token(desk, token), alone)
 
 
 def render(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:

@@ -64,6 +64,7 @@ CONTENTS: Final = {
     "edit": "edição",
     "delete": "mensagem apagada",
     "unsupported": "conteúdo não suportado",
+    "erased": "mensagem apagada",
 }
 FEMININE: Final = frozenset({"image", "sticker"})
 """Of the contents that carry a file."""
@@ -204,7 +205,7 @@ def install(templates: Environment) -> None:
     """Give the templates these words as filters: `{{ "canary" | stage }}`; an unknown word stays as it is."""
     for name, table in _TABLES.items():
         templates.filters[name] = lambda word, table=table: table.get(word, word)
-    templates.filters |= {"time": _time, "span": span, "clock": _clock, "bytes": _bytes}
+    templates.filters |= {"time": _time, "span": span, "clock": _clock, "bytes": _bytes, "count": count}
     templates.globals |= {
         "stages": list(Stage), "paths": list(Path), "counters": list(COUNTERS), "lanes": list(LANES),
         "states": list(STATES),
@@ -225,6 +226,11 @@ def _clock(stamp: str) -> Markup:
     return Markup('<time datetime="{}" data-near>{}</time>').format(
         at.isoformat(), at.strftime("%d/%m %H:%M UTC")
     )
+
+
+def count(number: int) -> str:
+    """As Brazil writes it: 12.345."""
+    return f"{number:,}".replace(",", ".")
 
 
 def _bytes(size: int | None) -> str:

@@ -5,7 +5,7 @@ import hmac
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 from uuid import UUID
 
 from flags.ports import FlagStore
@@ -18,6 +18,9 @@ from router.domain.ports import Callbacks, Clock, FileStore, Kind, Meter, Rocket
 from router.facade import Facade
 from router.ingest import Sweep
 from router.storage.postgres import PostgresStore
+
+if TYPE_CHECKING:
+    from router.control.imports import History
 
 T = TypeVar("T")
 LearnRooms = Callable[[bool], Awaitable[Mapping[str, int]]]
@@ -59,6 +62,7 @@ class Desk:
     callbacks: Mapping[str, Callbacks] = field(default_factory=dict)  # by kind
     learn_rooms: LearnRooms | None = None  # None: no REST access to Rocket.Chat is configured
     sweep: Sweep | None = None  # likewise
+    history: "History | None" = None  # imports of Rocket.Chat's history; None: nobody looks at them here
     public_url: str | None = None
     media_limit_bytes: int = 100 * MIB
 

@@ -55,6 +55,7 @@ FOREIGN: dict[tuple[str, str], list[tuple[str, Any, int]]] = {
     ("GET", "/v1/contacts"): [("?tenant=clinica-lua", None, 403)],
     ("GET", "/v1/contacts/{contact_id}"): [("", None, 404)],
     ("PUT", "/v1/contacts/{contact_id}/opt-out"): [("", {"opted_out": True, **WHY}, 404)],
+    ("DELETE", "/v1/contacts/{contact_id}"): [("", None, 404)],
     ("PUT", "/v1/flags/{kind}"): [
         ("", PUT, 403),
         ("", {**PUT, "tenants": [LUA]}, 403),

@@ -1,5 +1,6 @@
 """What the clinic's software and the console do over HTTP, down to the rows."""
 
+from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
@@ -154,6 +155,28 @@ async def test_contacts(client: httpx.AsyncClient, desk: Desk, key: Key) -> None
     one = (await client.get(f"/v1/contacts/{made[0].contact_id}", headers=headers)).json()
     assert (one["name"], one["tenant"], one["contact_class"]) == ("Ana", SOL, "patient")
     assert one["identities"][0]["addresses"] == [{"kind": "wa_id", "value": "5511988880000"}]
+
+
+async def test_a_contact_is_erased_once_and_by_its_own_clinic(
+    client: httpx.AsyncClient, desk: Desk, key: Key
+) -> None:
+    conversation = await open_conversation(desk, "wa-sol", number="5511988881234")
+    await say(desk, conversation, "meu segredo")
+    at = f"/v1/contacts/{conversation.contact_id}"
+    for headers, status in (
+        (await key(LUA, "contacts:write"), 404),
+        (await key(SOL, "contacts:read"), 403),
+        (await key(SOL, "contacts:write"), 204),
+    ):
+        answer = await client.delete(at, headers=headers)
+        assert (answer.status_code, answer.content == b"") == (status, status == HTTPStatus.NO_CONTENT)
+    headers = await key(SOL, "contacts:read", "conversations:read")
+    assert (await client.get(at, headers=headers)).status_code == 404
+    assert (await client.get("/v1/contacts", headers=headers)).json()["items"] == []
+    said = (await client.get(f"/v1/conversations/{conversation.id}/messages", headers=headers)).json()[
+        "items"
+    ]
+    assert [(one["content_kind"], one["text"]) for one in said] == [("erased", None)]
 
 
 async def test_a_person_at_the_console(client: httpx.AsyncClient, desk: Desk) -> None:

@@ -360,7 +360,9 @@ async def test_no_page_shows_another_clinic(desk: Desk, app: FastAPI, enter: Ent
         if method != "GET":
             continue
         answer = await visit.http.get(path.format(conversation_id=conversation, media_id=file.id))
-        assert answer.status_code == (404 if "{" in path else 200), path
+        # One Rocket.Chat's history is every clinic's.
+        whole_only = path.startswith("/console/imports")
+        assert answer.status_code == (404 if "{" in path else 403 if whole_only else 200), path
         for word in (SECRET, LUA, "wa-lua", str(job.id)):
             assert word not in answer.text, path
     assert (await _replay(visit, f"/console/mortas/{job.id}/reenviar")).status_code == 404

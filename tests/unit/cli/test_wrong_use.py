@@ -15,7 +15,7 @@ ID = "01890a5d-ac96-774b-bcce-b302099a8057"
     ("line", "said"),
     [
         ("", "COMMAND"),
-        ("migrate inspect x", "'migrate'"),
+        ("migrate look x", "'look'"),
         ("flags", "COMMAND"),
         ("flags ramp whatsapp", "'ramp'"),
         ("flags set whatsapp native", "--reason"),

@@ -19,7 +19,7 @@ figueira_dead_letters{kind} figueira_unplaced_events figueira_pins{kind,path} fi
 figueira_flag_age_seconds figueira_flag_revision{kind} figueira_rocketchat_up figueira_identity_unlinked_total{kind}
 figueira_callback_drift{channel} figueira_channel_ill{channel} figueira_media_total{kind,direction,state}
 figueira_opt_outs_total{kind,wish} figueira_billable_total{kind,category} figueira_swept_total{outcome}
-figueira_dropped_total{what}
+figueira_dropped_total{what} figueira_import_rows_total{collection,outcome} figueira_import_lag_seconds{collection}
 """
 
 
@@ -76,3 +76,50 @@ def test_several_processes_are_added_up(tmp_path: Path) -> None:
     assert 'figueira_events_total{channel="wa",kind="whatsapp",outcome="stored"} 2.0' in said
     assert "figueira_flag_age_seconds 7.0" in said
     assert 'figueira_lane_depth{lane="split"} 3.0' in said
+
+
+def test_what_is_counted_elsewhere_is_carried_over_and_never_falls() -> None:
+    labels = {"collection": "users", "outcome": "written"}
+    for total, expected in ((0, 0.0), (5, 5.0), (5, 5.0), (3, 5.0), (9, 9.0)):
+        metrics.imported("users", "written", total)
+        assert metrics.REGISTRY.get_sample_value("figueira_import_rows_total", labels) == expected
+
+
+COUNTING = """
+import sys
+from router import metrics
+for line in sys.stdin:
+    metrics.imported("users", "written", int(line))
+    said = metrics.exposition()[0].decode().splitlines()
+    print(next((one for one in said if one.startswith("figueira_import_rows_total")), "nothing"), flush=True)
+"""
+
+
+def test_of_several_processes_one_counts_and_another_takes_over(tmp_path: Path) -> None:
+    environ = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+
+    def start() -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, "-c", COUNTING],
+            env=environ,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def told(process: "subprocess.Popen[str]", total: int) -> float:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(f"{total}\n")
+        process.stdin.flush()
+        return float(process.stdout.readline().split()[-1])
+
+    with start() as first, start() as second:
+        assert told(first, 5) == 5.0
+        assert told(second, 7) == 5.0  # not this one's to count
+        assert told(first, 7) == 7.0
+        first.kill()
+        first.wait()
+        assert told(second, 7) == 7.0  # what the dead one counted is not counted again
+        assert told(second, 8) == 8.0
+        second.kill()

@@ -209,7 +209,7 @@ KEYS = ["_id", "msg", "file", "files", "attachments", "fileUpload", "t", "u", "t
 
 
 @given(st.dictionaries(st.sampled_from(KEYS), VALUE))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_nothing_makes_it_raise(item: dict[str, Any]) -> None:
     heard(item, "v1")
     content(item, said="text")

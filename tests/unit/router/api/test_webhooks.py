@@ -403,7 +403,7 @@ HEADERS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.sampled_from(["GET", "POST", "POST", "PUT"]), TARGETS, st.binary(max_size=1200), HEADERS, st.booleans(),
     st.sampled_from([None, Unavailable(), RuntimeError()]),

@@ -1,9 +1,11 @@
 """Rocket.Chat's own webhook, where it could do harm."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from flags.stage import Path, Stage
 from router.domain.channel import RESERVED
+from router.domain.conversation import Room
 from router.domain.job import Outcome, Result
 from router.domain.message import Status
 from tests.simulation.payloads import room_event
@@ -70,3 +72,17 @@ async def test_what_was_held_for_long_is_still_one_row() -> None:
     await heart.accept(room_event("Message", "room1", ANA, "src1", "Oi, tudo bem?", None, at), RESERVED)
     await heart.run(seconds=1)
     assert [(one.content.text, one.source_id) for one in heart.messages] == [("Oi, tudo bem?", "src1")]
+
+
+async def test_a_room_of_an_imports_channel_is_placed_anew() -> None:
+    """An import may weave a room that is still open before anybody wrote in it."""
+    heart = Heart()
+    heart.flags.stage = Stage.ROCKETCHAT
+    heart.store.tables.rooms["room1"] = Room(
+        "room1", "sol", "history-webchat", None, datetime(2025, 1, 1, tzinfo=UTC)
+    )
+    at = heart.clock.now().isoformat()
+    await heart.accept(room_event("Message", "room1", ANA, "src1", "Oi", None, at), RESERVED)
+    await heart.run(seconds=1)
+    assert [(one.content.text, one.channel) for one in heart.messages] == [("Oi", "wa")]
+    assert heart.store.tables.rooms["room1"].channel == "wa"

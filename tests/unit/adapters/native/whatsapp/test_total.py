@@ -69,7 +69,7 @@ CHANGE = st.fixed_dictionaries({"field": VALUE, "value": FLAT | VALUE})
 ENVELOPE = st.fixed_dictionaries(
     {"entry": st.lists(st.fixed_dictionaries({"id": VALUE, "changes": st.lists(CHANGE, max_size=2) | VALUE}))}
 )
-TOTAL = settings(suppress_health_check=[HealthCheck.too_slow], max_examples=200, deadline=None)
+TOTAL = settings(suppress_health_check=[HealthCheck.too_slow], max_examples=50, deadline=None)
 
 
 def anything(raw: bytes) -> None:
