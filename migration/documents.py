@@ -1,17 +1,19 @@
 """Source documents as bytes: keys, digests, what is masked, and how a block of them is decoded.
 
 A document is kept as the source has it, byte for byte, but for what is a secret. A visitor's token opens the visitor's
-chat, so every string field named `token` is overwritten by a keyed digest of the same length: lengths, order and all
-other bytes stay, and equal tokens stay equal.
+chat, so every string field named `token`, and what stands behind `token=` in a link, is overwritten by a keyed digest of
+the same length: lengths, order and all other bytes stay, and equal tokens stay equal.
 """
 
 import gc
 import hashlib
 import hmac
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
+from struct import Struct
 from typing import Any, Final
 
 import bson
@@ -34,6 +36,14 @@ CODEC: Final[CodecOptions[dict[str, Any]]] = CodecOptions(
 
 _TOKEN: Final = b"\x02token\x00"
 _INT32: Final = 4
+_LINK: Final = b"token="  # rc_token=, too
+_IN_LINK: Final = re.compile(rb"token=([A-Za-z0-9_-]{10}[^\x00-\x20\x7f\xff&\"'#<>()\[\]]*)")
+"""Ends where a link ends, or a value of BSON: the type of the next one is a control character, 0x7f or 0xff."""
+_WORD: Final = b"token"
+"""In both of them: most documents are looked through but once."""
+_ID: Final = b"\x02_id\x00"
+_FIRST: Final = 4  # where the first element begins
+_BIGINT: Final = Struct(">q")
 
 
 class Reject(Exception):
@@ -119,7 +129,8 @@ def key_of(document: Mapping[str, Any]) -> str:
 def digest(raw: bytes) -> int:
     """64 bits of MD5 as PostgreSQL computes them: ('x'||left(md5(raw), 16))::bit(64)::bigint. XOR of all of a set
     does not depend on their order."""
-    return int.from_bytes(hashlib.md5(raw, usedforsecurity=False).digest()[:8], "big", signed=True)
+    found: int = _BIGINT.unpack_from(hashlib.md5(raw, usedforsecurity=False).digest())[0]
+    return found
 
 
 def digests(raws: Iterable[bytes]) -> int:
@@ -131,17 +142,20 @@ def digests(raws: Iterable[bytes]) -> int:
 
 
 class Mask:
-    """Overwrites visitors' tokens. `key` is derived from the router's secret key."""
+    """Overwrites visitors' tokens. `key` is derived from the router's secret key. What is masked already must not be
+    masked again: it would be another digest."""
 
     def __init__(self, key: bytes) -> None:
         self._veil = lru_cache(maxsize=4096)(lambda token: _veil(key, token))
 
     def all(self, raws: Iterable[bytes]) -> list[bytes]:
         """Each of them."""
-        return [self(raw) if _TOKEN in raw else raw for raw in raws]
+        return [self(raw) if _WORD in raw else raw for raw in raws]
 
     def __call__(self, raw: bytes) -> bytes:
         """The document with each token overwritten; the very same object when it has none."""
+        if _WORD not in raw:
+            return raw
         at = raw.find(_TOKEN)
         while at >= 0:
             begin = at + len(_TOKEN) + _INT32
@@ -150,7 +164,16 @@ class Mask:
             if 1 < length <= len(raw) - begin and raw[end] == 0:
                 raw = raw[:begin] + self._veil(raw[begin:end]) + raw[end:]
             at = raw.find(_TOKEN, begin)
-        return raw
+        return self._links(raw) if _LINK in raw else raw
+
+    def _links(self, raw: bytes) -> bytes:
+        """An `_id` stays as it is: documents are found by it."""
+        begin = _FIRST
+        if raw.startswith(_ID, _FIRST):
+            at = _FIRST + len(_ID)
+            begin = at + _INT32 + int.from_bytes(raw[at : at + _INT32], "little")
+        made, count = _IN_LINK.subn(lambda found: _LINK + self._veil(found[1]), raw[begin:])
+        return raw[:begin] + made if count else raw
 
 
 def _veil(key: bytes, token: bytes) -> bytes:

@@ -314,8 +314,13 @@ def _client(uri: str) -> MongoClient[dict[str, Any]]:
         options["serverSelectionTimeoutMS"] = _SELECT_MS
     try:
         return MongoClient(uri, **options)
-    except (PyMongoError, ValueError, TypeError):
+    except (PyMongoError, ValueError, TypeError) as error:
         # Without its cause: the driver's message may hold a piece of the password.
+        if uri.lower().startswith("mongodb+srv://") and type(error) is ConfigurationError:
+            raise SourceError(
+                "mongodb+srv:// finds no server: its host must be a DNS name with an SRV record, without a port; "
+                "mongodb://HOST:PORT needs none"
+            ) from None
         raise broken from None
 
 

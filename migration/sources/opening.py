@@ -18,21 +18,22 @@ _EXPECTED: Final = (
 
 
 def opened(given: str) -> Source:
-    """Raises SourceError: it is none of the three, or is not there."""
+    """A path is made absolute: however it is written, it is the same source. Raises SourceError: it is none of the
+    three, or is not there."""
     if given.startswith(_MONGO):
         from migration.sources.live import LiveSource
 
         return LiveSource(given)
     if "://" in given:  # the rest of it may be a password
         raise SourceError(f"{given.partition('://')[0]}:// is no source: {_EXPECTED}")
-    path = Path(given)
     try:
+        path = Path(given).resolve()
         if path.is_dir():
             return FolderSource(path)
         if path.is_file():
             return _file(path)
         there = path.exists()
-    except (OSError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:  # links that go round are a RuntimeError
         raise SourceError(f"{given!r} cannot be read: {_EXPECTED}") from error
     what = "is neither a file nor a folder" if there else "is not there"
     raise SourceError(f"{given} {what}: {_EXPECTED}")

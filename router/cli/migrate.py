@@ -353,7 +353,7 @@ def _collections(data: Mapping[str, Any]) -> list[str]:
 
 
 def _why(one: Mapping[str, Any]) -> str:
-    told = {**one.get("skipped_by_reason", {}), **one.get("reasons", {}), **one.get("codes", {})}
+    told = {**one.get("skipped_by_reason", {}), **one.get("codes", {})}
     return ", ".join(f"{reason} {number:,}" for reason, number in told.items())
 
 

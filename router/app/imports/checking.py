@@ -5,13 +5,14 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from migration.collections import Copied
 from migration.collections.register import REGISTER
 from migration.documents import Block
 from migration.rejects import NotImportedError
 from migration.rejects import retry as try_again
+from migration.run import RunError
 from migration.sources import Source, SourceError
 from migration.verify import Difference, Report, Verify
 from migration.watermark import Follow, Following, warnings
@@ -21,7 +22,10 @@ from router.app.parts import SystemClock, open_core
 from router.control.progress import Bar, State, Watch
 from router.settings import Settings
 from router.storage.archive import open_archive
-from router.storage.archive.model import Run
+from router.storage.archive.model import Run, RunState
+
+_RUNS: Final = 10_000
+_BRINGING: Final = (RunState.RUNNING, RunState.DONE)
 
 
 async def follow(settings: Settings, given: str, watch: Watch, *, until_caught_up: bool = False) -> Outcome:
@@ -74,12 +78,26 @@ def _not_live(source: Source) -> SourceError:
 
 
 async def _repaired(shop: Workshop, watch: Watch) -> None:
+    """After history was copied anew: what the source has no more goes."""
+    others = await _others(shop)
+    if others:
+        watch.say(
+            f"figueira: what was imported into this database from {', '.join(others)} goes now, unless "
+            f"{shop.source.name} has it too: import one Rocket.Chat per database"
+        )
     await _verified(shop, watch, repair=True)
 
 
 async def verify(settings: Settings, given: str, watch: Watch, *, repair: bool = False) -> Outcome:
-    """Compare everything; `repair`: and copy anew what differs. Raises SourceError, Unavailable, StoreError."""
+    """Compare everything; `repair`: and copy anew what differs. Raises SourceError, RunError (a repair would take away
+    what came from another source), Unavailable, StoreError."""
     async with workshop(settings, given) as shop:
+        others = await _others(shop)
+        if repair and others:
+            raise RunError(
+                f"{shop.source.name}: --repair would delete what was imported into this database from {', '.join(others)}: "
+                "import one Rocket.Chat per database"
+            )
         task = asyncio.create_task(_verified(shop, watch, repair=repair))
         async with obeying(watch, task.cancel):
             try:
@@ -88,12 +106,33 @@ async def verify(settings: Settings, given: str, watch: Watch, *, repair: bool =
                 if not watch.stopped():
                     raise
                 return Outcome({"collections": {}, "changed": 0, "differences": 0}, stopped=True)
-    notes = []
+    notes = [*_shared(others)]
     if found.unfinished:
         notes.append(
             f"figueira: {found.unfinished:,} parts of the import are not done: finish it with import --resume"
         )
     return Outcome(found.as_json(), failed=bool(found.unfinished), notes=notes)
+
+
+async def _others(shop: Workshop) -> list[str]:
+    """Other sources whose rows may be in the archive, which does not name a row's source."""
+    found: dict[str, None] = {}
+    for run in await shop.archive.runs(_RUNS):
+        if run.source == shop.source.name or run.source in found:
+            continue
+        if run.state in _BRINGING or any(
+            account.written for account in (await shop.archive.counts(run.id)).values()
+        ):
+            found[run.source] = None
+    return sorted(found)
+
+
+def _shared(others: Sequence[str]) -> Iterator[str]:
+    if others:
+        yield (
+            f"figueira: another source was imported into this database too: {', '.join(others)}; its documents show as "
+            "extra here; import one Rocket.Chat per database"
+        )
 
 
 async def _verified(shop: Workshop, watch: Watch, *, repair: bool) -> Report:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
@@ -23,6 +23,8 @@ PARENT_VARIABLE: Final = "FIGUEIRA_MIGRATE_PARENT"
 """The process that a worker belongs to: it ends when that one does."""
 NOTHING_IN_IT: Final = "empty_file"
 """Why an upload without a byte is not stored: it lacks none."""
+OWN: Final = "rocketchat_"
+"""How Rocket.Chat's collections begin, but for `users` and a few old ones."""
 _SAID: Final = 2_000  # characters of a worker's last words that are kept
 
 
@@ -68,7 +70,17 @@ async def copied(
         "unmapped_sources": dict(woven.unplaced),
         "files": dict(results["files"].states) if "files" in results else {},
     }
-    return Outcome(data, stopped=outcome.stopped, notes=[*crew.words, *_notes(woven, results.get("files"))])
+    notes = [*crew.words, *_foreign(shop.source.name, totals), *_notes(woven, results.get("files"))]
+    return Outcome(data, stopped=outcome.stopped, notes=notes)
+
+
+def _foreign(source: str, names: Collection[str]) -> Iterator[str]:
+    """That it does not look like Rocket.Chat's."""
+    if not any(name.startswith(OWN) for name in names):
+        yield (
+            f"figueira: {source}: none of its {len(names)} collections is named {OWN}…; if this is not what was meant, give "
+            "Rocket.Chat's own database or its dump"
+        )
 
 
 def _notes(woven: Woven, files: Any) -> Iterator[str]:

@@ -129,3 +129,35 @@ def test_nothing_to_verify_and_nothing_to_follow(figueira: Figueira, dump: str) 
     assert (code, "figueira migrate import" in err) == (2, True)
     code, _, err = figueira("follow", dump)
     assert (code, "a dump does not change" in err) == (2, True)
+
+
+def test_two_sources_in_one_database(figueira: Figueira, dump: str, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    said = {"_id": "x1", "rid": "x", "msg": "segredo", "ts": AT, "_updatedAt": AT, "u": {"_id": "u9"}}
+    (other / "rocketchat_room.bson").write_bytes(bson.encode({"_id": "x", "t": "c", "ts": AT}))
+    (other / "rocketchat_message.bson").write_bytes(bson.encode(said))
+    figueira("import", dump, "--orphans", "keep")
+    code, _, err = figueira("verify", "dump")  # the same source, typed otherwise
+    assert (code, "another source" in err) == (0, False)
+    assert figueira("import", str(other))[0] == 0
+
+    code, found, err = figueira("verify", dump)
+    assert (code, found["differences"]) == (1, 2)
+    assert {one["kind"] for one in found["first_differences"]} == {"extra"}
+    assert f"another source was imported into this database too: {other}" in err
+    code, found, err = figueira("verify", dump, "--repair")
+    assert (code, found) == (2, None)
+    assert f"--repair would delete what was imported into this database from {other}" in err
+    assert "one Rocket.Chat per database" in err
+    assert figueira("verify", dump)[1]["differences"] == 2  # nothing went
+
+
+def test_a_source_that_is_not_rocket_chats(figueira: Figueira, dump: str, tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "orders.bson").write_bytes(bson.encode({"_id": 1}))
+    code, found, err = figueira("import", str(foreign))
+    assert (code, found["collections"]["orders"]["skipped_by_reason"]) == (0, {"unknown_collection": 1})
+    assert f"{foreign}: none of its 1 collections is named rocketchat_" in err
+    assert "none of its" not in figueira("import", dump)[2]

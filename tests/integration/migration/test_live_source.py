@@ -163,29 +163,28 @@ def test_a_lost_cursor_is_opened_again(
     assert not errors
 
     def never(*args: Any) -> Iterator[list[bytes]]:
+        yield from ()
         raise CursorNotFound("gone", 43)
-        yield []
 
     monkeypatch.setattr(source, "_batches", never)
     with pytest.raises(SourceError, match="CursorNotFound 43"):
         read(source, "mixed", {"from": None, "to": None})
 
 
-def test_a_cursor_that_the_server_forgot(source: LiveSource, mongo: Database[Any]) -> None:
-    live_batch, live._BATCH = live._BATCH, 10
-    try:
-        mongo["rooms"].insert_many({"_id": f"{n:05}", "pad": "x" * 30_000} for n in range(60))
-        blocks = source.read("rooms", {"from": None, "to": None})
-        first = next(blocks)
-        mongo.client.admin.command("killAllSessions", [])
-        for cursor in mongo.client.admin.aggregate([{"$currentOp": {"idleCursors": True}}]):
-            number = (cursor.get("cursor") or {}).get("cursorId")
-            if number:
-                mongo.command("killCursors", "rooms", cursors=[number])
-        rest = [raw for block in blocks for raw in block.raws]
-        assert [*first.raws, *rest] == stored(mongo, "rooms")
-    finally:
-        live._BATCH = live_batch
+def test_a_cursor_that_the_server_forgot(
+    source: LiveSource, mongo: Database[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "_BATCH", 10)
+    mongo["rooms"].insert_many({"_id": f"{n:05}", "pad": "x" * 30_000} for n in range(60))
+    blocks = source.read("rooms", {"from": None, "to": None})
+    first = next(blocks)
+    mongo.client.admin.command("killAllSessions", [])
+    for cursor in mongo.client.admin.aggregate([{"$currentOp": {"idleCursors": True}}]):
+        number = (cursor.get("cursor") or {}).get("cursorId")
+        if number:
+            mongo.command("killCursors", "rooms", cursors=[number])
+    rest = [raw for block in blocks for raw in block.raws]
+    assert [*first.raws, *rest] == stored(mongo, "rooms")
 
 
 def test_gridfs(source: LiveSource, mongo: Database[Any]) -> None:

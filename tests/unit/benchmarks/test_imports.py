@@ -8,7 +8,7 @@ import pytest
 from benchmarks.imports import compare, large
 from benchmarks.imports.meter import TICKS, cpu_of, parent_of, peak_mib, per_document, server_seconds
 from benchmarks.imports.scene import first
-from benchmarks.rounds import Report
+from benchmarks.rounds import Report, finish
 
 
 def stat(pid: int, parent: int, *, own: tuple[int, int], reaped: tuple[int, int] = (0, 0)) -> str:
@@ -81,12 +81,12 @@ def test_a_peer_that_is_not_there_is_told_and_not_judged(
     assert not any("dlt" in what for what in held(22.0, 500.0, {"dlt": "why"}))
     report = Report("import", 1, 0, {}, [], (0.0, 0.0), "3 messages", {"dlt": "it would not"})
     monkeypatch.delenv("FIGUEIRA_TEST_SERVERS", raising=False)
-    assert compare.finish([report], None) == 0
+    assert finish([report], None) == 0
     printed = capsys.readouterr().out
     assert "import: 1 rounds of 3 messages" in printed
     assert "dlt: NOT RUN: it would not" in printed
     monkeypatch.setenv("FIGUEIRA_TEST_SERVERS", "require")
-    assert compare.finish([report], None) == 1
+    assert finish([report], None) == 1
 
 
 @pytest.mark.parametrize(("small", "big", "well"), [(200, 220, True), (200, 240, False), (390, 401, False)])

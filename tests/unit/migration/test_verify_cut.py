@@ -70,7 +70,9 @@ def test_cuts_what_decoding_says_or_nothing(
     raw = bson.encode({**first, **{name: value for name, value in document.items() if name not in first}})
     decoded = bson.decode(raw, CODEC)
 
-    expected = key(decoded) if type(decoded.get("_id")) in {str, ObjectId} else None  # code is text, but no id
+    expected = (
+        key(decoded) if type(decoded.get("_id")) in {str, ObjectId} else None
+    )  # code is text, but no id
     assert id_of(raw) == (None if expected is None else expected.encode())
 
     room = decoded.get("rid")

@@ -208,4 +208,5 @@ def test_the_short_way_is_the_usual_one() -> None:
         {**TEXT, "token": TOKEN, "alias": "Maria"},
         {**TEXT, "t": "uj", "groupable": False},
     ):
-        assert messages._short(bson.decode(bson.encode(document), CODEC), b"") is not None
+        decoded = bson.decode(bson.encode(document), CODEC)
+        assert messages._short(decoded, b"") is not None

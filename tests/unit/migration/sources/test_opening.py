@@ -29,6 +29,21 @@ def test_each_kind_is_told_by_what_it_holds(tmp_path: Path) -> None:
         source.close()
 
 
+def test_a_source_has_one_name_however_it_is_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "big/users.bson", documents(1))
+    (tmp_path / "big.archive").write_bytes(archive([("rocketchat", "users", documents(1))]))
+    (tmp_path / "latest").symlink_to("big")
+    monkeypatch.chdir(tmp_path)
+    for given in ("big", "./big/", "../" + tmp_path.name + "/big", "latest", str(tmp_path / "big")):
+        assert open_source(given).name == str(tmp_path.resolve() / "big")
+    source = open_source("big.archive")
+    assert source.name == str(tmp_path.resolve() / "big.archive")
+    source.close()
+    (tmp_path / "round").symlink_to("round")
+    with pytest.raises(SourceError, match="cannot be read"):
+        open_source("round")
+
+
 def test_what_is_none_of_the_three(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
     (tmp_path / "notes.gz").write_bytes(gzip.compress(b"hello"))
