@@ -21,6 +21,8 @@ from router.storage.archive.shape import FILES, MESSAGES, RECORDS, ROOMS, Shape
 
 CHUNK_DOCUMENTS: Final = 20_000
 CHUNK_BYTES: Final = 16 * MIB
+CHUNK_PEOPLE: Final = 5_000
+"""Rooms and visitors: what is known of the person is gathered with each, so one needs the memory of four messages."""
 LEASE: Final = timedelta(seconds=20)
 """Short: whoever goes on after a crash waits for it. It is renewed between blocks, which take milliseconds."""
 _RENEWALS: Final = 4
@@ -132,7 +134,8 @@ class Loader:
             return await self._sift(part, chunk, positions or [""] * len(chunk.rows), error)
 
     def _full(self, batch: Batch) -> bool:
-        return batch.source >= self._documents or batch.size >= self._size
+        many = batch.source >= self._documents or len(batch.people) >= CHUNK_PEOPLE
+        return many or batch.size >= self._size
 
     async def _sorted(self, collection: str, block: Block, *, kept: bool = False) -> Batch:
         batch = self._sorter.sort(collection, block, kept=kept)

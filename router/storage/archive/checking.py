@@ -112,7 +112,7 @@ class Checking(Base):
         async def work(link: "Link") -> None:
             await landing.share(link, _UPLOADS)
             await link.execute(
-                "update archive_files set state = 'waiting' where state = 'missing' and store is not null"
+                "update archive_files set state = 'waiting' where state = 'missing' and store <> ''"
                 " and store <> 'GridFS' and store not like 'GridFS:%'"
             )
 

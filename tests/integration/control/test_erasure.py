@@ -191,18 +191,19 @@ async def test_a_late_report_finds_the_emptied_message_by_its_digest(scene: Scen
 
 async def test_a_room_that_only_live_traffic_knows_is_marked_for_an_import_to_come(scene: Scene) -> None:
     maria, _ = await history(scene)
-    await scene.fetch("delete from archive_rooms where source_id = $1", ROOM)
+    room_id = "onlyLiveRoom12345"
+    await scene.swept(reported("rcMessageMaria009", WORDS, datetime.now(UTC)), room=room_id)
     await erasure.erase(scene.desk, maria, by="cli")
     (room,) = await scene.fetch(
         "select kind, skipped, raw, erased_at > now() - interval '1 minute' as now from archive_rooms where source_id = $1",
-        ROOM,
+        room_id,
     )
     assert room == {"kind": "l", "skipped": None, "raw": None, "now": True}
 
 
 async def test_it_waits_for_who_weaves_before_it_holds_anything_weaving_needs(scene: Scene, dsn: str) -> None:
     maria, _ = await history(scene)
-    weaving = await asyncpg.connect(dsn)
+    weaving = await asyncpg.connect(dsn, server_settings={"role": "figueira_engine"})
     try:
         async with weaving.transaction():
             await landing.alone(weaving, ["rocketchat_message"])  # type: ignore[arg-type]
