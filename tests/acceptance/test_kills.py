@@ -16,7 +16,7 @@ from tests.acceptance.scene import FULL, Line, Scene, staged
 pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.xdist_group("acceptance-kills")]
 NATIVE = Line("sol", "100200300")
 LEGACY = Line("lua", "100200301")
-KILLS, MESSAGES, CONVERSATIONS = (20, 2000, 200) if FULL else (5, 400, 40)
+KILLS, MESSAGES, CONVERSATIONS = (20, 2000, 200) if FULL else (3, 240, 40)
 SEED = int(os.environ.get("FIGUEIRA_TEST_SEED", "1"))
 AT_ONCE = 12
 AROUND = 6.0

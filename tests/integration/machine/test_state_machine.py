@@ -31,7 +31,7 @@ pytestmark = pytest.mark.postgres
 
 T = TypeVar("T")
 FULL = os.environ.get("FIGUEIRA_TEST_LENGTH") == "full"
-EXAMPLES, STEPS = (400, 60) if FULL else (90, 40)
+EXAMPLES, STEPS = (400, 60) if FULL else (45, 40)
 SLUGS = st.sampled_from(["wa", "wa", "wb"])
 WHO = st.sampled_from(PATIENTS)
 ANY = st.integers(0, 1 << 16)
