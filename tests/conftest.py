@@ -27,6 +27,8 @@ if os.environ.get("FIGUEIRA_TEST_LENGTH") != "full":
 
 TOMBSTONE_KEY = b"k" * 32
 OWNER = "clinic_owner"
+MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
+ENOUGH = 2 * 1024**3
 _numbers = itertools.count()
 
 
@@ -62,10 +64,17 @@ def fresh_name() -> str:
     return f"test_{os.getpid()}_{next(_numbers)}"
 
 
+def _home(prefix: str) -> Path:
+    """In memory where there is room: no test cuts the machine's power, and to make a database for each of a thousand
+    tests is mostly waiting for the disk."""
+    roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= ENOUGH
+    return Path(tempfile.mkdtemp(prefix=prefix, dir=MEMORY if roomy else None))
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Server]:
     """The wheel's server in a home of its own, reachable for the system user that runs it."""
-    home = Path(tempfile.mkdtemp(prefix="figueira-test-"))
+    home = _home("figueira-test-")
     try:
         with attach(home) as embedded:
             where, port = embedded.dsn.partition("?host=")[2].split("&port=")
@@ -111,7 +120,7 @@ def postgres_15() -> Iterator[Server]:
         if os.environ.get("FIGUEIRA_TEST_SERVERS") == "require":
             pytest.fail(f"PostgreSQL 15 is missing: {DEBIAN}")
         pytest.skip(f"NOT TESTED: PostgreSQL 15 is missing ({DEBIAN})")
-    home = Path(tempfile.mkdtemp(prefix="figueira-pg15-"))
+    home = _home("figueira-pg15-")
     user = None
     if os.geteuid() == 0:
         user = "postgres"
