@@ -8,7 +8,7 @@ PRISM := tests/contract/prism
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
-.PHONY: help setup run test unit lint docs bench faults soak
+.PHONY: help setup run test unit lint docs bench peers faults soak
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,8 +51,16 @@ lint: setup ## ruff, mypy, import contracts, generated pages
 docs: setup ## check that the generated reference pages are up to date
 	$(BIN)/python docs/generate.py --check
 
-bench: setup ## floors, peers and ours: the figures of the performance page
+bench: setup peers ## floors, peers and ours: the figures of the performance page
 	$(BIN)/python -m benchmarks
+
+peers: .venv-peers/.stamp ## other people's tools that `bench` compares the import with, in an environment of their own
+
+# Without them their arms are told as not run, and fail where every server is required.
+.venv-peers/.stamp: requirements/peers.txt
+	@if $(PYTHON) -m venv --clear .venv-peers && .venv-peers/bin/python -m pip install --quiet --require-hashes -r requirements/peers.txt; \
+	then touch $@; \
+	else rm -rf .venv-peers; echo "NOT MEASURED: dlt, mongopg-migrate, omnidbm, which could not be installed" >&2; fi
 
 # Alone on the machine, so without xdist: these measure as well as check.
 faults: setup ## the fault scenarios at full length

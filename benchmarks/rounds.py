@@ -5,7 +5,7 @@ import json
 import os
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,9 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What one benchmark found. `arms`: each arm's medians by figure; `load`: the machine's before and after."""
+    """What one benchmark found. `arms`: each arm's medians by figure; `load`: the machine's before and after. `of`: what a
+    round is of, where it is no span of time. `missing`: arms that could not be run, and why: their gates are not held, they
+    are not judged, which passes only where no server is required."""
 
     name: str
     rounds: int
@@ -47,11 +49,14 @@ class Report:
     arms: Mapping[str, Mapping[str, float]]
     ratios: Sequence[Ratio]
     load: tuple[float, float]
+    of: str = ""
+    missing: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def held(self) -> bool:
         """Every gate."""
-        return all(ratio.held for ratio in self.ratios)
+        required = os.environ.get("FIGUEIRA_TEST_SERVERS") == "require"
+        return all(ratio.held for ratio in self.ratios) and not (self.missing and required)
 
     def as_json(self) -> dict[str, Any]:
         """One object."""
@@ -108,11 +113,14 @@ def percentile(ordered: Sequence[float], share: float) -> float:
 def show(report: Report) -> None:
     """For a person."""
     before, after = report.load
-    print(f"{report.name}: {report.rounds} rounds of {report.seconds:g} s; load {before:.1f} -> {after:.1f}")
+    of = report.of or f"{report.seconds:g} s"
+    print(f"{report.name}: {report.rounds} rounds of {of}; load {before:.1f} -> {after:.1f}")
     for name, figures in report.arms.items():
         print(f"  {name:<8}", "  ".join(f"{figure} {value:g}" for figure, value in figures.items()))
     for ratio in report.ratios:
         print(f"  {ratio}")
+    for name, why in report.missing.items():
+        print(f"  {name}: NOT RUN: {why}")
 
 
 def command(run: Callable[[int, float], Report], *, rounds: int, seconds: float) -> int:

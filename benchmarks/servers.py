@@ -65,13 +65,20 @@ class Ground:
     def __init__(self, home: Path, embedded: Embedded) -> None:
         self.home = home
         self.dsn = embedded.dsn
+        self.tcp_dsn = embedded.tcp_dsn
 
-    def database(self, name: str) -> str:
-        """A database with the same tables as Figueira's; its DSN."""
-        asyncio.run(
-            execute(self.dsn.replace("/figueira?", "/postgres?"), f"create database {name} template figueira")
-        )
+    def database(self, name: str, template: str = "figueira") -> str:
+        """A database like that one: with the same tables as Figueira's; its DSN."""
+        asyncio.run(execute(self._any, f"create database {name} template {template}"))
         return self.dsn.replace("/figueira?", f"/{name}?")
+
+    def drop(self, name: str) -> None:
+        """Take a database away, if it is there."""
+        asyncio.run(execute(self._any, f"drop database if exists {name} with (force)"))
+
+    @property
+    def _any(self) -> str:
+        return self.dsn.replace("/figueira?", "/postgres?")
 
     def environment(self) -> dict[str, str]:
         """Of commands: the home, nothing else of ours."""

@@ -21,8 +21,8 @@ from router.storage.archive.shape import FILES, MESSAGES, RECORDS, ROOMS, Shape
 
 CHUNK_DOCUMENTS: Final = 20_000
 CHUNK_BYTES: Final = 16 * MIB
-CHUNK_PEOPLE: Final = 5_000
-"""Rooms and visitors: what is known of the person is gathered with each, so one needs the memory of four messages."""
+CHUNK_OTHERS: Final = 5_000
+"""Of other documents than messages: a room or a visitor, with what is known of the person, needs the memory of four."""
 LEASE: Final = timedelta(seconds=20)
 """Short: whoever goes on after a crash waits for it. It is renewed between blocks, which take milliseconds."""
 _RENEWALS: Final = 4
@@ -134,8 +134,8 @@ class Loader:
             return await self._sift(part, chunk, positions or [""] * len(chunk.rows), error)
 
     def _full(self, batch: Batch) -> bool:
-        many = batch.source >= self._documents or len(batch.people) >= CHUNK_PEOPLE
-        return many or batch.size >= self._size
+        most = self._documents if batch.shape is MESSAGES else min(self._documents, CHUNK_OTHERS)
+        return batch.source >= most or batch.size >= self._size
 
     async def _sorted(self, collection: str, block: Block, *, kept: bool = False) -> Batch:
         batch = self._sorter.sort(collection, block, kept=kept)
