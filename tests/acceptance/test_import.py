@@ -38,7 +38,7 @@ SHARED = Path(os.environ.get("FIGUEIRA_SHARED", ROOT / ".." / "shared")) / "data
 FIGUEIRA = Path(sys.executable).with_name("figueira")
 SEED = int(os.environ.get("FIGUEIRA_TEST_SEED", "1"))
 SEEDS = range(SEED, SEED + (12 if FULL else 2))
-MESSAGES = 6_000 if FULL else 2_000
+MESSAGES = 6_000 if FULL else 1_500
 SECRET = "s" * 32
 TOML = f"""
 [channels.whatsapp]

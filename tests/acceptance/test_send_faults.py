@@ -158,7 +158,7 @@ async def play(out: Outside, row: Row) -> Seen:
     first = await send(out, line, faulted(line), FIRST)
     beside = None if row.lone else await send(out, line, other(line), BESIDE)
     second = await send(out, line, faulted(line), SECOND)
-    ended = asyncio.create_task(out.reaches(second, "delivered", seconds=40))
+    ended = asyncio.create_task(out.reaches(second, "delivered", seconds=90))
     turn = 0
     while not ended.done() and not row.lone:
         await send(out, line, other(line), f"prova {turn}")  # its statuses prove that the way is open

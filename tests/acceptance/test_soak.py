@@ -15,7 +15,7 @@ from tests.acceptance.soak import Course, Item, Rhythm
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.xdist_group("acceptance-soak")]
 SOL = Line("sol", "100200300")
-RHYTHM = Rhythm(100, 300, 10, 60) if FULL else Rhythm(20, 15, 2.5, 5)
+RHYTHM = Rhythm(100, 300, 10, 60) if FULL else Rhythm(20, 25, 2.5, 5)
 SEED = int(os.environ.get("FIGUEIRA_TEST_SEED", "1"))
 QUIET_SECONDS = 300 if FULL else 120
 PATIENT = {
